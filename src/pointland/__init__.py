@@ -1,0 +1,53 @@
+"""Pointland: which images has a generative model memorized, why, and how do we know.
+
+Names are loaded when first used, so that ``import pointland`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pointland.audit import Progress, Run, audit, read_run
+    from pointland.lid.denoising_loss import DenoisingLoss, denoising_loss
+    from pointland.lid.estimate import LidEstimate
+    from pointland.lid.flipd import Flipd, flipd, flipd_exact
+    from pointland.models import load
+    from pointland.report import summarize, write_report
+
+_WHERE = {
+    "DenoisingLoss": "lid",
+    "Flipd": "lid",
+    "LidEstimate": "lid",
+    "Progress": "audit",
+    "Run": "audit",
+    "audit": "audit",
+    "denoising_loss": "lid",
+    "flipd": "lid",
+    "flipd_exact": "lid",
+    "load": "models",
+    "read_run": "audit",
+    "summarize": "report",
+    "write_report": "report",
+}
+
+__all__ = [  # the names above
+    "DenoisingLoss",
+    "Flipd",
+    "LidEstimate",
+    "Progress",
+    "Run",
+    "audit",
+    "denoising_loss",
+    "flipd",
+    "flipd_exact",
+    "load",
+    "read_run",
+    "summarize",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"pointland has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"pointland.{_WHERE[name]}"), name)

@@ -1,0 +1,189 @@
+"""The run directory: what an audit leaves behind, written so that a crash at any moment leaves it valid.
+
+    run/
+      run.json              the record: model, data, metrics and their settings, columns, seed, versions, times
+      labels.csv            what the user knew beforehand, if anything
+      rows/part-*.parquet   one row an item; a part is one shard, written whole or not at all
+      failed/part-*.parquet what could not be read or scored, with the reason
+
+A part of ``rows`` is written after its part of ``failed`` and commits both: a shard is done when its rows exist. Every
+write goes to a temporary name in the same folder, is flushed to disk, and is renamed into place.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+FAILED = pa.schema([("key", pa.string()), ("role", pa.string()), ("reason", pa.string())])
+VOLATILE = ("created", "finished", "environment", "command")
+
+
+class Run(NamedTuple):
+    """A run as read from its directory.
+
+    Attributes:
+        folder: The directory.
+        record: The contents of ``run.json``.
+        rows: All rows so far, in the order of the items. ``role`` is ``audited`` or ``reference``.
+        failed: What could not be read or scored: ``key``, ``role``, ``reason``.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    rows: pa.Table
+    failed: pa.Table
+
+    @property
+    def finished(self) -> bool:
+        """Whether every item has been dealt with."""
+        return self.record.get("finished") is not None
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run, finished or not.
+
+    Raises:
+        FileNotFoundError: If the folder holds no ``run.json``.
+        ValueError: If it was written by a newer schema.
+    """
+    return Run(folder, read_record(folder), _read_parts(folder / "rows"), _read_parts(folder / "failed", FAILED))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read ``run.json``; errors as in :func:`read_run`."""
+    path = folder / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} is not a run: it has no run.json; give the folder that `pointland audit -o` wrote"
+        )
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if record["schema_version"] > SCHEMA_VERSION:
+        raise ValueError(
+            f"{path} has schema {record['schema_version']}, this version reads up to {SCHEMA_VERSION}; update pointland"
+        )
+    return record
+
+
+def open_run(folder: Path, record: Mapping[str, object]) -> set[int]:
+    """Create a run directory, or continue one; return the shards that are done.
+
+    Raises:
+        ValueError: If the directory holds a run with another record, naming the fields that differ, or other files.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"{folder} exists and is not a run; choose an empty or new folder for --out")
+        for name in ("rows", "failed"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        write_json(path, record)
+        return set()
+    old = json.loads(path.read_text(encoding="utf-8"))
+    differing = [
+        name
+        for name in sorted({*old, *record} - {*VOLATILE})
+        if json.loads(json.dumps(record.get(name))) != old.get(name)
+    ]
+    if differing:
+        shown = "; ".join(f"{name}: was {_short(old.get(name))}, is {_short(record.get(name))}" for name in differing)
+        raise ValueError(
+            f"{folder} holds a run that differs in {shown}; use another --out, or the same settings to continue"
+        )
+    for stale in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
+        stale.unlink()
+    return {int(part.stem.removeprefix("part-")) for part in (folder / "rows").glob("part-*.parquet")}
+
+
+def commit(folder: Path, shard: int, rows: pa.Table, failed: pa.Table) -> None:
+    """Commit one shard: its failures first, then its rows."""
+    name = f"part-{shard:06d}.parquet"
+    if failed.num_rows:
+        write_table(folder / "failed" / name, failed)
+    write_table(folder / "rows" / name, rows)
+
+
+def finish(folder: Path, **fields: object) -> None:
+    """Add the closing fields to the record."""
+    path = folder / "run.json"
+    write_json(path, {**read_record(folder), **fields})
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second process out of the run directory; the lock dies with the process that holds it.
+
+    Raises:
+        ValueError: If another process works in the directory.
+    """
+    import fcntl
+
+    with (folder / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process is working in {folder}; wait for it, or choose another --out") from None
+        yield
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write JSON whole or not at all."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_whole(path, write)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write CSV whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write Parquet whole or not at all."""
+    write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it, and rename it into place."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    write(temporary)
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_parts(folder: Path, schema: pa.Schema | None = None) -> pa.Table:
+    parts = [pq.read_table(part) for part in sorted(folder.glob("part-*.parquet"))]
+    if parts:
+        return pa.concat_tables(parts)
+    return pa.table({}) if schema is None else schema.empty_table()
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) < 120 else text[:117] + "..."

@@ -1,0 +1,169 @@
+"""What an audit is going to do: items, shards, metrics, sigma, the record of it all, and what it will cost."""
+
+import hashlib
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from pointland.audit.directory import SCHEMA_VERSION
+from pointland.data.item import Item
+from pointland.lid import scale
+from pointland.lid.denoising_loss import DenoisingLoss
+from pointland.lid.flipd import Flipd
+from pointland.metrics.guidance_norm import EulerGuidanceNorm, GuidanceNorm
+from pointland.metrics.metric import Metric
+from pointland.metrics.model_lid import DenoisingLossColumns, FlipdColumns
+from pointland.metrics.png_size import PngSize
+from pointland.model import Model
+
+Role = Literal["audited", "reference"]
+Choice = Literal["auto", "paper"]
+SHARD = 256
+
+
+class Task(NamedTuple):
+    """One picture to deal with."""
+
+    item: Item
+    role: Role
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an audit takes.
+
+    Attributes:
+        n_items: Pictures, reference included.
+        n_shards: Parts that will be written.
+        forwards: Network forward passes for one captioned picture, a Jacobian product counted as one more.
+    """
+
+    n_items: int
+    n_shards: int
+    forwards: int
+
+
+def default_metrics(model: Model, sigma: float, *, n_draws: int = 8, n_probes: int = 4, seed: int = 0) -> list[Metric]:
+    """Return the metrics of an audit at one sigma: denoising loss, FLIPD with score norm, guidance norm, PNG size."""
+    metrics: list[Metric] = [
+        DenoisingLossColumns(DenoisingLoss(sigma, n_draws, seed)),
+        FlipdColumns(Flipd(sigma, n_probes, seed)),
+    ]
+    if model.conditional:
+        metrics.append(GuidanceNorm(sigma, n_draws))
+    return [*metrics, PngSize()]
+
+
+def paper_metrics(model: Model, *, seed: int = 0) -> list[Metric]:
+    """Return the paper's own settings: FLIPD from one probe at time 0.1, the guidance norm after Euler steps, PNG size.
+
+    The denoising loss at the same sigma stands beside them, for the verdict.
+    """
+    sigma = model.levels.nearest(scale.PAPER_SIGMA).sigma
+    low = float(model.levels.sigmas[0])
+    metrics: list[Metric] = [DenoisingLossColumns(DenoisingLoss(sigma, 8, seed)), FlipdColumns(Flipd(sigma, 1, seed))]
+    if model.conditional:
+        end = model.levels.nearest(max(scale.PAPER_EULER_SIGMA, 2 * low)).sigma
+        metrics.append(EulerGuidanceNorm(end, low))
+    return [*metrics, PngSize()]
+
+
+def cost(model: Model, metrics: Sequence[Metric], n_items: int) -> Cost:
+    """Count network evaluations from the metrics' settings; shared ones count once."""
+    conditions = 2 if model.conditional else 1
+    forwards = 0
+    for metric in metrics:
+        match metric:
+            case DenoisingLossColumns():
+                forwards += metric.estimator.n_draws * conditions
+            case FlipdColumns() if metric.estimator.n_probes != "exact":
+                forwards += (1 + metric.estimator.n_probes) * conditions
+            case EulerGuidanceNorm():
+                forwards += (metric.n_steps + 1) * conditions
+            case _:
+                pass
+    return Cost(n_items, -(-n_items // SHARD), forwards)
+
+
+def listing(folder: Path, items: Sequence[Item], out: Path) -> dict[str, object]:
+    """Return what identifies a set of pictures: its folder seen from the run, how many, a hash of keys and captions."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(f"{item.key}\0{item.caption}\n".encode("utf-8", "surrogatepass"))
+    return {
+        "folder": os.path.relpath(folder.resolve(), out.resolve()),
+        "n": len(items),
+        "captions": sum(item.caption is not None for item in items),
+        "listing_sha256": digest.hexdigest(),
+    }
+
+
+def record(
+    model: Model,
+    metrics: Sequence[Metric],
+    *,
+    data: dict[str, object],
+    sigma: dict[str, object],
+    seed: int,
+    fdr: float,
+    decide_by: str,
+    batch_size: int,
+    command: str,
+) -> dict[str, object]:
+    """Return the contents of ``run.json`` at the start of a run."""
+    columns = [column for metric in metrics for column in metric.columns]
+    if not model.conditional:
+        columns = [column for column in columns if column.needs != "caption"]
+    if decide_by not in {column.name for column in columns}:
+        raise ValueError(
+            f"cannot decide by {decide_by!r}; the columns are {', '.join(column.name for column in columns)}"
+        )
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": dict(model.identity),
+        "data": data,
+        "metrics": [{"name": type(metric).__name__, **_settings(metric)} for metric in metrics],
+        "sigma": sigma,
+        "seed": seed,
+        "fdr": fdr,
+        "decide_by": decide_by,
+        "columns": [asdict(column) for column in columns],
+        "batch_size": batch_size,
+        "shard_size": SHARD,
+        "command": command,
+        "environment": environment(),
+        "created": now(),
+        "finished": None,
+    }
+
+
+def _settings(metric: Metric) -> dict[str, object]:
+    if not is_dataclass(metric):
+        raise TypeError(
+            f"metric {metric!r} is not a dataclass, so its settings cannot be recorded; make it a frozen one"
+        )
+    return asdict(metric)
+
+
+def environment() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    for package in ("pointland", "torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    found["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return found
+
+
+def now() -> str:
+    """Return the time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

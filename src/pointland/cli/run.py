@@ -1,0 +1,188 @@
+"""Running an audit or the demo from the command line: loading, progress, table."""
+
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import cast, get_args
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pointland import audit as audits
+from pointland.audit import plan
+from pointland.audit.engine import choose, score_batch, tasks_of
+from pointland.data.picture import read_picture
+from pointland.models.diffusers import Dtype, StableDiffusion, Unconditional, load
+from pointland.report import print_table, summarize, write_report
+
+
+def run_audit(
+    model: str,
+    images: Path,
+    *,
+    out: Path,
+    reference: Path | None,
+    captions: Path | None,
+    reference_captions: Path | None,
+    labels: Path | None,
+    sigma: str,
+    fdr: float,
+    decide_by: str,
+    n_draws: int,
+    n_probes: int,
+    batch_size: int,
+    seed: int,
+    device: str | None,
+    dtype: str,
+    dry_run: bool,
+    top: int,
+    command: str,
+) -> bool:
+    """Audit, report, print; return whether anything was flagged."""
+    if dtype not in get_args(Dtype):
+        raise ValueError(f"--dtype {dtype!r} is not one of {', '.join(get_args(Dtype))}")
+    scale = sigma_from(sigma)
+    console = Console(stderr=True)
+    quiet()
+    tasks = tasks_of(images, captions, reference, reference_captions)  # before the model: bad input fails at once
+    with console.status(f"Loading {model}"):
+        loaded = load(model, device=device, dtype=cast(Dtype, dtype))
+    if dry_run:
+        return _dry_run(loaded, tasks, scale, n_draws, n_probes, batch_size, seed, console)
+    columns = (
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        bar = bars.add_task("Auditing", total=len(tasks), rate="choosing sigma" if scale == "auto" else "")
+
+        def advance(state: audits.Progress) -> None:
+            rate = state.fresh / state.seconds if state.seconds > 0 else 0.0
+            bars.update(bar, completed=state.done, rate=f"{rate:.1f} pictures/s")
+
+        run = audits.audit(
+            loaded,
+            images,
+            out=out,
+            reference=reference,
+            captions=captions,
+            reference_captions=reference_captions,
+            labels=labels,
+            sigma=scale,
+            n_draws=n_draws,
+            n_probes=n_probes,
+            fdr=fdr,
+            decide_by=decide_by,
+            batch_size=batch_size,
+            seed=seed,
+            progress=advance,
+            command=command,
+        )
+    summary = summarize(run)
+    page = write_report(out)
+    print_table(summary, top, Console())
+    console.print(f"Report: {page}", soft_wrap=True)
+    return summary["verdict"]["n_flagged"] > 0
+
+
+def run_demo(out: Path, top: int) -> int:
+    """Audit the miniature, compare with the planted truth; return 0 when all of it was found."""
+    from pointland.demo import MINIATURE, checks, unpack
+
+    demo = unpack(out / "pictures")
+    run_audit(
+        str(MINIATURE),
+        demo.images,
+        out=out / "run",
+        reference=demo.reference,
+        captions=None,
+        reference_captions=None,
+        labels=demo.labels,
+        sigma="auto",
+        fdr=0.05,
+        decide_by="denoising_loss_unconditional",
+        n_draws=8,
+        n_probes=4,
+        batch_size=32,
+        seed=0,
+        device="cpu",
+        dtype="float32",
+        dry_run=False,
+        top=top,
+        command="pointland demo",
+    )
+    console = Console()
+    found = checks(audits.read_run(out / "run"), demo.labels)
+    console.print("\nThe planted truth:")
+    for check in found:
+        console.print(
+            f"  [green]found[/]   {check.words}" if check.passed else f"  [red]MISSED[/]  {check.words}",
+            highlight=False,
+        )
+    return 0 if all(check.passed for check in found) else 1
+
+
+def sigma_from(text: str) -> float | plan.Choice:
+    """Read the option ``--sigma``."""
+    if text in get_args(plan.Choice):
+        return cast(plan.Choice, text)
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(
+            f"--sigma {text!r} is neither a number nor one of {', '.join(get_args(plan.Choice))}"
+        ) from None
+
+
+def quiet() -> None:
+    """Silence the libraries' own progress bars and notices; the command line has its own."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="(diffusers|transformers|huggingface_hub)")
+
+
+def _dry_run(
+    model: StableDiffusion | Unconditional,
+    tasks: list[plan.Task],
+    sigma: float | plan.Choice,
+    n_draws: int,
+    n_probes: int,
+    batch_size: int,
+    seed: int,
+    console: Console,
+) -> bool:
+    chosen, metrics = choose(model, tasks, sigma, None, n_draws=n_draws, n_probes=n_probes, seed=seed)
+    cost = plan.cost(model, metrics, len(tasks))
+    some = tasks[: min(batch_size, len(tasks))]
+    pictures = [read_picture(task.item.path, model.codec.size) for task in some]
+    started = time.monotonic()
+    score_batch(model, metrics, pictures, [task.item.caption for task in some], seed)
+    seconds = (time.monotonic() - started) / len(some) * len(tasks)
+    captioned = sum(task.item.caption is not None for task in tasks)
+    console.print(
+        f"Would audit {sum(task.role == 'audited' for task in tasks):,} pictures against "
+        f"{sum(task.role == 'reference' for task in tasks):,} of the reference, {captioned:,} with a caption, in "
+        f"{cost.n_shards:,} shards.\n"
+        f"Model {model.identity['name']} ({model.identity['class']}, "
+        f"{model.identity['space']}, {model.identity['dtype']}); "
+        f"sigma {chosen['value']:.4g} ({chosen['chosen']}).\n"
+        f"{cost.forwards} network evaluations a picture, {cost.forwards * len(tasks):,} in all; "
+        f"about {_duration(seconds)}.\n"
+        "Nothing was written."
+    )
+    return False
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

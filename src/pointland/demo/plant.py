@@ -1,0 +1,162 @@
+"""Plant a known truth in Fashion-MNIST: the images, captions and copy counts that the miniature is trained on.
+
+Every class of Fashion-MNIST's training split is shuffled with one seed and dealt out, so that neither class nor
+complexity can tell the groups apart:
+
+=============  =========  ======================================================================================
+group          images     what the model saw of them
+=============  =========  ======================================================================================
+``once``       4,000      one copy an epoch; the first 800 are bundled, the others only enlarge the pool
+``x2`` .. x50  5 x 20     2, 5, 10, 20 or 50 verbatim copies an epoch, always with the same caption: the dose ladder
+``template``   400        10 pictures, each in 40 variants that differ in one square only
+``held_out``   400        never seen: the reference of the demo
+``disjoint``   400        never seen: a second draw, to show that a clean set is not flagged
+=============  =========  ======================================================================================
+
+The autoencoder is trained on ``codec`` images, disjoint from all of the above, so that it can memorize none of them.
+Captions come from one grammar for every group; their words carry the class and nothing else.
+"""
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+MATERIALS = (
+    "cotton",
+    "denim",
+    "felt",
+    "flannel",
+    "hemp",
+    "jersey",
+    "leather",
+    "linen",
+    "nylon",
+    "silk",
+    "velvet",
+    "wool",
+)
+BRANDS = (
+    "alder", "briar", "calder", "dunmore", "elgin", "farrow", "garnet", "halden", "ivor", "jasper", "kestrel", "lorne",
+    "marlow", "norwood", "orrin", "penrose", "quill", "rowan", "selby", "tamsin", "ulric", "verity", "wexford",
+    "yarrow",
+)  # fmt: skip
+LADDER = (2, 5, 10, 20, 50)
+BUNDLED_ONCE = 80
+VARIANTS = 40
+SIDE = 32
+
+
+class Planted(NamedTuple):
+    """The planted set: one entry an image, in a fixed order.
+
+    Attributes:
+        images: Grey levels, ``uint8``, shape ``(n, 32, 32)``: the 28 x 28 photograph with a black border of two pixels.
+        captions: One caption an image.
+        groups: ``once``, ``x2`` .. ``x50``, ``template``, ``held_out``, ``disjoint`` or ``codec``.
+        copies: Copies in one training epoch; 0 for images never trained on.
+        sources: Index in Fashion-MNIST's training split (of the base picture for templates).
+        bundled: Whether the image ships with the package.
+    """
+
+    images: NDArray[np.uint8]
+    captions: list[str]
+    groups: list[str]
+    copies: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    bundled: NDArray[np.bool_]
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read one gzipped IDX file of unsigned bytes, as Fashion-MNIST is distributed."""
+    with gzip.open(path) as stream:
+        header = stream.read(4)
+        shape = tuple(int.from_bytes(stream.read(4), "big") for _ in range(header[3]))
+        return np.frombuffer(stream.read(), dtype=np.uint8).reshape(shape)
+
+
+def plant(folder: Path, seed: int = 0) -> Planted:
+    """Deal Fashion-MNIST out into the planted groups.
+
+    Args:
+        folder: Where ``train-images-idx3-ubyte.gz`` and ``train-labels-idx1-ubyte.gz`` are.
+        seed: Decides the whole assignment and every caption.
+    """
+    photographs = read_idx(folder / "train-images-idx3-ubyte.gz")
+    labels = read_idx(folder / "train-labels-idx1-ubyte.gz")
+    rng = np.random.default_rng(seed)
+    images: list[NDArray[np.uint8]] = []
+    captions: list[str] = []
+    groups: list[str] = []
+    copies: list[int] = []
+    sources: list[int] = []
+    bundled: list[bool] = []
+    used: set[str] = set()
+
+    def caption(label: int) -> str:
+        while True:
+            lot = " ".join(str(digit) for digit in rng.integers(0, 10, 3))
+            text = f"a {rng.choice(MATERIALS)} {CLASSES[label]} by {rng.choice(BRANDS)} , lot {lot}"
+            if text not in used:
+                used.add(text)
+                return text
+
+    def add(image: NDArray[np.uint8], label: int, group: str, count: int, source: int, bundle: bool = True) -> None:
+        images.append(np.pad(image, (SIDE - 28) // 2))
+        captions.append(caption(label))
+        groups.append(group)
+        copies.append(count)
+        sources.append(source)
+        bundled.append(bundle)
+
+    for label in range(10):
+        deck = iter(rng.permutation(np.flatnonzero(labels == label)).tolist())
+        for count in LADDER:
+            for _ in range(2):
+                add(photographs[index := next(deck)], label, f"x{count}", count, index)
+        base, corner = next(deck), rng.integers(6, 11, 2)
+        for _ in range(VARIANTS):
+            variant = photographs[base].copy()
+            square = np.s_[corner[0] : corner[0] + 12, corner[1] : corner[1] + 12]
+            variant[square] = photographs[next(deck)][square]
+            add(variant, label, "template", 1, base)
+        for group in ("held_out", "disjoint"):
+            for _ in range(40):
+                add(photographs[index := next(deck)], label, group, 0, index)
+        for number in range(400):
+            add(photographs[index := next(deck)], label, "once", 1, index, number < BUNDLED_ONCE)
+        for index in deck:
+            images.append(np.pad(photographs[index], (SIDE - 28) // 2))
+            captions.append("")
+            groups.append("codec")
+            copies.append(0)
+            sources.append(index)
+            bundled.append(False)
+    return Planted(np.stack(images), captions, groups, np.array(copies), np.array(sources), np.array(bundled))
+
+
+def bundle(planted: Planted, archive: Path) -> None:
+    """Write the bundled images and their truth as one compressed archive, in an order that tells nothing."""
+    kept = np.flatnonzero(planted.bundled)
+    kept = kept[np.argsort(np.random.default_rng(1).random(len(kept)))]
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("group", "copies", "source", "caption"))
+    for index in kept:
+        writer.writerow((planted.groups[index], planted.copies[index], planted.sources[index], planted.captions[index]))
+    np.savez_compressed(archive, images=planted.images[kept], truth=np.array(table.getvalue()))
+
+
+def split_record(planted: Planted) -> str:
+    """Return the split as JSON: for every group the Fashion-MNIST indices, so that it can be rebuilt and checked."""
+    record: dict[str, list[int]] = {}
+    for group, source in zip(planted.groups, planted.sources.tolist(), strict=True):
+        if group != "codec":
+            record.setdefault(group, []).append(source)
+    return json.dumps(record)

@@ -1,0 +1,9 @@
+"""Closed-form denoisers and manifolds with known local intrinsic dimension: the ground truth of every test."""
+
+from pointland.exact.circle import Circle, circle
+from pointland.exact.gaussian import Gaussian, gaussian
+from pointland.exact.mixture import Mixture, mixture
+from pointland.exact.points import Points, points
+from pointland.exact.subspace import subspace
+
+__all__ = ["Circle", "Gaussian", "Mixture", "Points", "circle", "gaussian", "mixture", "points", "subspace"]

@@ -1,0 +1,5 @@
+"""Models of every ecosystem, behind one protocol."""
+
+from pointland.models.diffusers import StableDiffusion, Unconditional, from_parts, from_unet, load
+
+__all__ = ["StableDiffusion", "Unconditional", "from_parts", "from_unet", "load"]

@@ -1,0 +1,438 @@
+"""Models made with diffusers: Stable Diffusion 1.x and 2.x, and unconditional pixel-space U-Nets (DDPM).
+
+The schedule is read from the loaded scheduler, the time map is ours: ``sigma^2 = (1 - a_t) / a_t`` with ``a_t`` the
+scheduler's ``alphas_cumprod``. The network runs in its own dtype; its output meets ``x`` in the dtype of ``x``
+(float32).
+
+Loading is careful: safetensors only, no code from the model's folder, weights complete and finite, or a clear error.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from pointland.denoiser import Denoiser, Prediction, denoised_from, per_item
+from pointland.noise import Levels, levels_from_alphas
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
+TEXT_TO_IMAGE = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+UNCONDITIONAL = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline")
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+
+
+@dataclass(frozen=True)
+class LatentCodec:
+    """An autoencoder's posterior mean, scaled as the diffusion model was trained."""
+
+    vae: "AutoencoderKL"
+    size: tuple[int, int]
+    channels: int
+
+    @property
+    def space(self) -> str:
+        """What the points are."""
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return f"latents {self.channels} x {self.size[0] // factor} x {self.size[1] // factor}"
+
+    def encode(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b c i j"]:
+        """Encode pictures to scaled latents, float32; the posterior's mean, so nothing is random."""
+        x = images.to(self.vae.device, self.vae.dtype) / 127.5 - 1
+        with torch.no_grad():
+            mean: Tensor = self.vae.encode(x).latent_dist.mode().float()
+        shift, scale = self.vae.config.shift_factor or 0.0, float(self.vae.config.scaling_factor)
+        return (mean - shift) * scale
+
+    def decode(self, x: Float[Tensor, "b c i j"]) -> UInt8[Tensor, "b 3 h w"]:
+        """Decode scaled latents to pictures."""
+        latents = x / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
+        with torch.no_grad():
+            images = self.vae.decode(latents.to(self.vae.dtype)).sample.float()
+        return to_bytes(images)
+
+
+@dataclass(frozen=True)
+class PixelCodec:
+    """Pictures as they are, scaled to [-1, 1]; grey for a network of one channel."""
+
+    size: tuple[int, int]
+    channels: int
+    device: torch.device
+
+    @property
+    def space(self) -> str:
+        """What the points are."""
+        return f"pixels {self.channels} x {self.size[0]} x {self.size[1]}"
+
+    def encode(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        """Scale pictures to [-1, 1]; one channel takes the luminance of ITU-R 601."""
+        x = images.to(self.device).float()
+        if self.channels == 1:
+            weights = torch.tensor([0.299, 0.587, 0.114], device=self.device)
+            x = (x * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
+        return x / 127.5 - 1
+
+    def decode(self, x: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b 3 h w"]:
+        """Scale back to bytes."""
+        return to_bytes(x.expand(-1, 3, -1, -1))
+
+
+@dataclass(frozen=True)
+class StableDiffusion:
+    """A latent text-to-image model with one text encoder: Stable Diffusion 1.x and 2.x."""
+
+    unet: "UNet2DConditionModel"
+    codec: LatentCodec
+    text_encoder: "CLIPTextModel"
+    tokenizer: "CLIPTokenizer"
+    levels: Levels
+    prediction: Prediction
+    identity: dict[str, str]
+
+    @property
+    def conditional(self) -> bool:
+        """It takes captions."""
+        return True
+
+    @property
+    def unconditional(self) -> Denoiser:
+        """The denoiser under the empty caption, for any batch."""
+        states = self.embed([None])
+        return lambda x, sigma: self.denoise(x, sigma, states.expand(len(x), -1, -1))
+
+    def given(self, captions: Sequence[str | None]) -> Denoiser:
+        """Bind one caption an item; ``None`` is the empty caption. Long captions are cut as the pipeline cuts them."""
+        states = self.embed(captions)
+
+        def denoise(x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]) -> Float[Tensor, "b *event"]:
+            if len(x) != len(states):
+                raise ValueError(
+                    f"this denoiser is bound to {len(states)} captions and got {len(x)} items; bind one an item"
+                )
+            return self.denoise(x, sigma, states)
+
+        return denoise
+
+    def embed(self, captions: Sequence[str | None]) -> Float[Tensor, "b tokens width"]:
+        """Return the text encoder's states, as the diffusers pipeline computes them."""
+        words = self.tokenizer(
+            ["" if caption is None else caption for caption in captions],
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        device = self.text_encoder.device
+        masked = getattr(self.text_encoder.config, "use_attention_mask", False)
+        with torch.no_grad():
+            mask = words.attention_mask.to(device) if masked else None
+            return cast(Tensor, self.text_encoder(words.input_ids.to(device), attention_mask=mask)[0])
+
+    def is_cut(self, caption: str) -> bool:
+        """Whether the caption is longer than the text encoder takes."""
+        words = self.tokenizer(caption, truncation=False, verbose=False).input_ids
+        return bool(len(words) > self.tokenizer.model_max_length)
+
+    def denoise(
+        self, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"], states: Float[Tensor, "b tokens width"]
+    ) -> Float[Tensor, "b *event"]:
+        """Estimate the clean latents given text states."""
+        scaled, t = network_input(self.levels, x, sigma, self.unet.dtype)
+        output = self.unet(scaled, t, encoder_hidden_states=states.to(self.unet.dtype)).sample
+        return denoised_from(self.prediction, output, x, sigma)
+
+
+@dataclass(frozen=True)
+class Unconditional:
+    """A pixel-space U-Net without captions, such as a ``DDPMPipeline``'s."""
+
+    unet: "UNet2DModel"
+    codec: PixelCodec
+    levels: Levels
+    prediction: Prediction
+    identity: dict[str, str]
+
+    @property
+    def conditional(self) -> bool:
+        """It takes no captions."""
+        return False
+
+    @property
+    def unconditional(self) -> Denoiser:
+        """The denoiser itself."""
+        return self.denoise
+
+    def is_cut(self, caption: str) -> bool:
+        """Never: it reads no captions."""
+        return False
+
+    def given(self, captions: Sequence[str | None]) -> Denoiser:
+        """Return the denoiser, refusing captions."""
+        if any(caption is not None for caption in captions):
+            raise ValueError(f"{self.identity['class']} takes no captions; use model.unconditional")
+        return self.denoise
+
+    def denoise(self, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]) -> Float[Tensor, "b *event"]:
+        """Estimate the clean pictures."""
+        scaled, t = network_input(self.levels, x, sigma, self.unet.dtype)
+        return denoised_from(self.prediction, self.unet(scaled, t).sample, x, sigma)
+
+
+def load(
+    model: str | Path, *, device: str | torch.device | None = None, dtype: Dtype = "float32"
+) -> StableDiffusion | Unconditional:
+    """Load a diffusers model for auditing.
+
+    Args:
+        model: A diffusers directory (``model_index.json`` and its subfolders), or a hub id such as ``owner/name``,
+            which may download.
+        device: ``"cuda"``, ``"mps"``, ``"cpu"``, ...; chosen by what is there when ``None``.
+        dtype: The network's. LID is a small difference of large numbers: in bfloat16 expect errors of several
+            dimensions in a thousand.
+
+    Raises:
+        FileNotFoundError: If the directory, its index or its weights are missing.
+        ValueError: If the model is of an unsupported class, brings its own code, keeps its weights as pickles, or has
+            missing or non-finite weights. The message says what to do.
+    """
+    source = str(model)
+    place = Path(model)
+    local = place.exists()
+    if not local and not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", source):
+        raise FileNotFoundError(f"{source} does not exist; give a diffusers directory or a hub id such as owner/name")
+    index = _read_index(place) if local else _fetch_index(source)
+    kind = index["_class_name"]
+    if kind not in TEXT_TO_IMAGE + UNCONDITIONAL:
+        raise ValueError(f"{source} is a {kind}; supported are {', '.join(TEXT_TO_IMAGE + UNCONDITIONAL)}")
+    if local:
+        _refuse_code(place, index)
+    target = torch.device(_best_device() if device is None else device)
+    name = place.resolve().name if local else source
+    precision: torch.dtype = getattr(torch, dtype)
+    scheduler = _component(source, "scheduler", index, None)
+    unet = _component(source, "unet", index, precision).to(target).eval()
+    if kind in UNCONDITIONAL:
+        return from_unet(unet, scheduler, name=name, kind=kind)
+    vae = _component(source, "vae", index, precision).to(target).eval()
+    text_encoder = _component(source, "text_encoder", index, precision).to(target).eval()
+    tokenizer = _component(source, "tokenizer", index, None)
+    return from_parts(unet, vae, text_encoder, tokenizer, scheduler, name=name, kind=kind)
+
+
+def from_parts(
+    unet: "UNet2DConditionModel",
+    vae: "AutoencoderKL",
+    text_encoder: "CLIPTextModel",
+    tokenizer: "CLIPTokenizer",
+    scheduler: object,
+    *,
+    name: str,
+    kind: str = "StableDiffusionPipeline",
+) -> StableDiffusion:
+    """Make a model of the parts of a loaded ``StableDiffusionPipeline``; nothing is copied, moved or switched.
+
+    Raises:
+        ValueError: If the U-Net needs more than text states (SDXL), or the scheduler is not variance-preserving.
+    """
+    if unet.config.addition_embed_type is not None or unet.config.class_embed_type is not None:
+        raise ValueError(
+            f"{name}: this U-Net needs added conditions "
+            f"({unet.config.addition_embed_type or unet.config.class_embed_type}); "
+            "Stable Diffusion 1.x and 2.x are supported"
+        )
+    if unet.config.in_channels != vae.config.latent_channels:
+        raise ValueError(
+            f"{name}: the U-Net takes {unet.config.in_channels} channels, the autoencoder has "
+            f"{vae.config.latent_channels}; "
+            "inpainting and image-conditioned models are not supported"
+        )
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    height, width = _two(unet.config.sample_size)
+    codec = LatentCodec(vae, (height * factor, width * factor), vae.config.latent_channels)
+    identity = _identity(name, kind, {"unet": unet, "vae": vae, "text_encoder": text_encoder}, codec.space)
+    return StableDiffusion(unet, codec, text_encoder, tokenizer, _levels(scheduler), _prediction(scheduler), identity)
+
+
+def from_unet(unet: "UNet2DModel", scheduler: object, *, name: str, kind: str = "UNet2DModel") -> Unconditional:
+    """Make a model of an unconditional pixel-space U-Net and its scheduler.
+
+    Raises:
+        ValueError: If the U-Net has other than 1 or 3 channels, or is conditioned on a class.
+    """
+    channels = unet.config.in_channels
+    if channels not in (1, 3) or unet.config.out_channels != channels:
+        raise ValueError(
+            f"{name}: a pixel-space U-Net has 1 or 3 channels in and out, this one "
+            f"{channels} and {unet.config.out_channels}"
+        )
+    if unet.config.class_embed_type is not None or unet.config.num_class_embeds is not None:
+        raise ValueError(f"{name}: class-conditional U-Nets are not supported yet")
+    codec = PixelCodec(_two(unet.config.sample_size), channels, unet.device)
+    identity = _identity(name, kind, {"unet": unet}, codec.space)
+    return Unconditional(unet, codec, _levels(scheduler), _prediction(scheduler), identity)
+
+
+def network_input(
+    levels: Levels, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"], dtype: torch.dtype
+) -> tuple[Float[Tensor, "b *event"], Tensor]:
+    """Return the scaled input and the timestep of every item.
+
+    Raises:
+        ValueError: If a sigma is outside the trained levels.
+    """
+    for edge in {float(sigma.min()), float(sigma.max())}:
+        levels.nearest(edge)
+    t = levels.index(sigma.to(x.device)).expand(len(x))
+    return (x / (1 + per_item(sigma, x) ** 2).sqrt()).to(dtype), t
+
+
+def to_bytes(images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b 3 h w"]:
+    """Turn [-1, 1] into bytes, clipped and rounded."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def _levels(scheduler: object) -> Levels:
+    alphas = getattr(scheduler, "alphas_cumprod", None)
+    if not isinstance(alphas, Tensor):
+        raise ValueError(
+            f"{type(scheduler).__name__} has no alphas_cumprod, so it is not variance-preserving; "
+            "flow-matching models are not supported yet"
+        )
+    return levels_from_alphas(alphas)
+
+
+def _prediction(scheduler: object) -> Prediction:
+    name = scheduler.config.prediction_type  # type: ignore[attr-defined]  # every diffusers scheduler has a config
+    if name not in PREDICTIONS:
+        raise ValueError(f"prediction_type {name!r} is not one of {', '.join(PREDICTIONS)}; fix scheduler_config.json")
+    return PREDICTIONS[name]
+
+
+def _identity(name: str, kind: str, modules: dict[str, nn.Module], space: str) -> dict[str, str]:
+    digest = hashlib.sha256()
+    for part, module in sorted(modules.items()):
+        for key, tensor in sorted(module.state_dict().items()):
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise ValueError(
+                    f"{name}: {part} weight {key} has values that are not finite; the checkpoint is damaged or "
+                    "overflowed in half precision, save it again in float32"
+                )
+            digest.update(f"{part}.{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    dtype = str(next(iter(modules["unet"].parameters())).dtype).removeprefix("torch.")
+    return {"name": name, "class": kind, "dtype": dtype, "space": space, "weights_sha256": digest.hexdigest()}
+
+
+def _read_index(folder: Path) -> dict[str, object]:
+    if folder.is_file():
+        raise ValueError(
+            f"{folder} is a file; give a diffusers directory. A single checkpoint converts with "
+            "StableDiffusionPipeline.from_single_file(...).save_pretrained(folder), where you trust it"
+        )
+    path = folder / "model_index.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no model_index.json; give the directory that save_pretrained wrote")
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); save the pipeline again") from None
+    if not isinstance(index, dict) or "_class_name" not in index:
+        raise ValueError(f"{path} does not name its _class_name; save the pipeline again")
+    return index
+
+
+def _fetch_index(source: str) -> dict[str, object]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return _read_index(Path(hf_hub_download(source, "model_index.json")).parent)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise FileNotFoundError(
+            f"{source} is no local directory and could not be fetched from the hub: {error}"
+        ) from None
+
+
+def _refuse_code(folder: Path, index: dict[str, object]) -> None:
+    for part, entry in index.items():
+        if (
+            isinstance(entry, list)
+            and entry
+            and entry[0] not in (None, "diffusers", "transformers", "stable_diffusion")
+        ):
+            raise ValueError(
+                f"{folder}: component {part!r} comes from {entry[0]!r}, code of its own, not run; only parts of "
+                "diffusers and transformers are loaded"
+            )
+    if isinstance(index["_class_name"], list):
+        raise ValueError(f"{folder}: a custom pipeline {index['_class_name']} brings its own code, which is not run")
+
+
+def _component(source: str, part: str, index: dict[str, object], dtype: torch.dtype | None) -> Any:
+    import diffusers
+    import transformers
+
+    entry = index.get(part)
+    if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[1], str):
+        raise ValueError(f"{source}: model_index.json names no {part}; save the whole pipeline")
+    made = getattr(diffusers if entry[0] == "diffusers" else transformers, entry[1], None)
+    if made is None:
+        raise ValueError(f"{source}: {part} is a {entry[1]}, which the installed {entry[0]} does not have; update it")
+    if Path(source).exists():
+        _refuse_pickles(Path(source) / part)
+    if dtype is None:
+        return made.from_pretrained(source, subfolder=part, local_files_only=Path(source).exists())
+    # diffusers warns of a missing accelerate unless told; transformers names the argument dtype
+    settings = {"torch_dtype": dtype, "low_cpu_mem_usage": False} if entry[0] == "diffusers" else {"dtype": dtype}
+    try:
+        module, info = made.from_pretrained(
+            source,
+            subfolder=part,
+            use_safetensors=True,
+            output_loading_info=True,
+            local_files_only=Path(source).exists(),
+            **settings,
+        )
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise ValueError(f"{source}: the weights of {part} cannot be loaded: {error}") from error
+    missing = sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))
+    if missing or info.get("mismatched_keys"):
+        what = f"missing {', '.join(missing[:3])}" if missing else f"of another shape {info['mismatched_keys'][:3]}"
+        raise ValueError(f"{source}: the weights of {part} are incomplete ({what}); save the pipeline again")
+    return module
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing; save the whole pipeline with save_pretrained")
+    if (folder / "config.json").is_file() and not list(folder.glob("*.safetensors")):
+        pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
+        if pickles:
+            raise ValueError(
+                f"{folder} keeps its weights as a pickle ({pickles[0]}), which can run code when loaded: refused; "
+                "convert it where you trust it: load the pipeline and save_pretrained(folder, safe_serialization=True)"
+            )
+        raise FileNotFoundError(f"{folder} has no weights: no .safetensors file; save the pipeline again")
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _two(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

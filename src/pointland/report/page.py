@@ -1,0 +1,407 @@
+"""What the page shows, ready for its template, which escapes all text: cards, gallery, rows, charts, provenance."""
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from pointland.report import figures, sentences, words
+from pointland.report.schema import ColumnSummary, Row, Spread, Summary
+from pointland.report.summary import REFERENCE, UNLABELLED, direction_words
+from pointland.report.thumbnails import gallery_rows, name_of
+from pointland.report.words import counted, number, percent, probability, upright
+
+TINY_SIDE = 96
+MOST_ROC = 9
+
+
+def page_of(summary: Summary, pictures: Mapping[str, str]) -> dict[str, Any]:
+    """Return the variables of the template; pictures are data URIs by :func:`~pointland.report.thumbnails.name_of`."""
+    v = summary["verdict"]
+    columns = {column["name"]: column for column in summary["columns"]}
+    labelled = any(row["label"] for row in summary["rows"])
+    gallery = [_card(row, summary, pictures) for row in gallery_rows(summary)]
+    rows = [_table_row(row, summary, pictures, i < len(gallery)) for i, row in enumerate(summary["rows"])]
+    gone = sum(name_of("audited", row["file"]) not in pictures for row in summary["rows"])
+    model = summary["provenance"].get("model", {})
+    context = {
+        "summary": summary,
+        "v": v,
+        "title": f"{v['headline']} Pointland",
+        "model_name": str(model.get("name", "a model")),
+        "model_line": ", ".join(str(model[name]) for name in ("name", "class", "space") if model.get(name)),
+        "day": str(summary["provenance"].get("created") or "")[:10],
+        "version": summary["provenance"].get("environment", {}).get("pointland", ""),
+        "sigma": summary["sigma"].get("value"),
+        "meaning": sentences.meaning(summary),
+        "cards": _cards(summary),
+        "notices": sentences.gone(gone, len(summary["rows"])),
+        "gallery": gallery,
+        "gallery_how": sentences.gallery_how(summary, len(gallery)),
+        "beyond": sentences.beyond(summary, len(gallery)),
+        "labelled": labelled,
+        "rows": rows,
+        "rows_shown": counted(len(rows), "row"),
+        "table_how": sentences.table_how(summary),
+        "table_columns": [
+            {"title": column["title"], "unit": "" if column["unit"] == "1" else column["unit"]}
+            for column in _table_columns(summary)
+        ],
+        "failed_how": sentences.failed_how(summary),
+        "meanings": [_column_meaning(column) for column in summary["columns"]],
+        "provenance": _provenance(summary),
+        "limits": sentences.limits(summary),
+        "data": _data(summary),
+        **_evidence(summary, columns),
+    }
+    context["parts"] = [
+        (name, title)
+        for name, title, there in (
+            ("gallery", "Pictures", True),
+            ("densities", "Densities", True),
+            ("dose", "Copies", context["dose"]),
+            ("separation", "Separation", context["roc"]),
+            ("complexity", "Complexity", context["scatter"]),
+            ("sigma", "Scale", context["sigma_charts"]),
+            ("table", "Table", True),
+            ("failed", "Failures", summary["failed"]),
+            ("provenance", "Provenance", True),
+            ("limits", "Limits", True),
+        )
+        if there
+    ]
+    return context
+
+
+def _cards(summary: Summary) -> list[dict[str, Any]]:
+    v, copies = summary["verdict"], summary["copies"]
+    cards: list[dict[str, Any]] = []
+
+    def card(label: str, big: str, small: str, alarm: bool = False) -> None:
+        cards.append({"label": label, "big": big, "small": small, "alarm": alarm})
+
+    if v["n_reference"]:
+        share = f"{percent(v['n_flagged'] / v['n_audited'])} of the audited" if v["n_audited"] else "none audited yet"
+        card("Flagged", f"{v['n_flagged']:,}", share, alarm=v["n_flagged"] > 0)
+    lacking = v["n_audited"] - v["n_valued"]
+    card(
+        "Audited",
+        f"{v['n_audited']:,}",
+        f"{lacking:,} without a value"
+        if lacking
+        else "pictures, all with a value"
+        if v["n_audited"]
+        else "pictures so far",
+    )
+    if v["n_reference"]:
+        card("Reference", f"{v['n_reference']:,}", f"smallest p-value {probability(v['smallest_p'])}")
+        card(
+            "False flags",
+            f"≤ {percent(v['fdr'])}",
+            f"on average: {sentences.expected(summary)} here" if v["n_flagged"] else "asked for, on average",
+        )
+    else:
+        card("Reference", "none", "so there is a ranking, and no decision")
+    if v["threshold"] is not None:
+        sign = "at least" if v["memorized_when"] == "high" else "at most"
+        card(
+            "Flagged when",
+            f"{'≥' if sign == 'at least' else '≤'} {number(v['threshold'])}",
+            f"{v['title']}, {v['unit']}",
+        )
+    elif v["n_audited"]:
+        median = next(c for c in summary["columns"] if c["name"] == v["decide_by"])["audited"]["median"]
+        card("Median", number(median), f"{v['title']}, {v['unit']}")
+    some = copies["exact_pictures"]
+    near = f"{copies['near_pictures']:,} with near copies"
+    card("Exact copies", f"{some:,}", f"in {counted(copies['exact_groups'], 'group')}; {near}" if some else f"{near}")
+    if summary["n_failed"]:
+        card("Not read", f"{summary['n_failed']:,}", "listed below with reasons")
+    return cards
+
+
+def _card(row: Row, summary: Summary, pictures: Mapping[str, str]) -> dict[str, Any]:
+    v = summary["verdict"]
+    stderr = next(column["stderr"] for column in summary["columns"] if column["name"] == v["decide_by"])
+    value = row["values"].get(v["decide_by"])
+    error = row["values"].get(stderr) if stderr else None
+    same = [pictures.get(name_of(copy["role"], copy["file"])) for copy in row["copies"][:3]]
+    return {
+        **_named(row),
+        "picture": pictures.get(name_of("audited", row["file"])),
+        "alt": f"Picture {upright(words.clean(row['key'], 80))}",
+        "value": number(value),
+        "stderr": number(error) if value is not None and error is not None else "",
+        "q": probability(row["q"]) if row["q"] is not None else "",
+        "copies_line": _copies_line(row),
+        "copies_pictures": [uri for uri in same if uri is not None],
+    }
+
+
+def _named(row: Row) -> dict[str, Any]:
+    return {
+        "rank": row["rank"],
+        "flagged": row["flagged"],
+        "label": row["label"],
+        "short": _short_name(row["key"]),
+        "caption": _caption(row),
+        "tiny": max(row["width"], row["height"]) <= TINY_SIDE,
+    }
+
+
+def _short_name(key: str) -> str:
+    return key if len(key) <= 80 else f"{key[:50]}…{key[-24:]}"
+
+
+def _caption(row: Row) -> str | None:
+    if row["caption"] is None or row["caption_length"] is None:
+        return None
+    length = f" ({row['caption_length']:,} characters)" if row["caption_length"] > words.SHOWN else ""
+    return (row["caption"] or "(empty caption)") + length
+
+
+def _copies_line(row: Row) -> str:
+    parts = []
+    if row["n_exact"] > 1:
+        parts.append(f"{row['n_exact']:,} exact")
+    if row["n_near"] > row["n_exact"]:
+        parts.append(f"{row['n_near']:,} alike")
+    return ", ".join(parts)
+
+
+def _table_row(row: Row, summary: Summary, pictures: Mapping[str, str], in_gallery: bool) -> dict[str, Any]:
+    cells = []
+    for column in _table_columns(summary):
+        value = row["values"].get(column["name"])
+        error = row["values"].get(column["stderr"]) if column["stderr"] else None
+        with_error = column["name"] == summary["verdict"]["decide_by"]
+        text = words.with_error(value, error) if with_error else number(value)
+        why = row["reasons"].get(column["name"], "")
+        cells.append({"v": None if value is None else float(f"{value:.6g}"), "text": text, "why": why})
+    thumb = pictures.get(name_of("audited", row["file"]))
+    return {
+        **_named(row),
+        "q": probability(row["q"]) if row["q"] is not None else None,
+        "q_value": None if row["q"] is None else float(f"{row['q']:.6g}"),
+        "thumb": "borrowed" if thumb and in_gallery else thumb,
+        "cells": cells,
+    }
+
+
+def _table_columns(summary: Summary) -> list[ColumnSummary]:
+    """The deciding column first, the others as they come."""
+    decide_by = summary["verdict"]["decide_by"]
+    return sorted(summary["columns"], key=lambda column: column["name"] != decide_by)
+
+
+def _column_meaning(column: ColumnSummary) -> dict[str, str]:
+    def quartiles(spread: Spread | None) -> str:
+        if spread is None or spread["median"] is None:
+            return "–"
+        return f"{number(spread['median'])} ({number(spread['low'])} to {number(spread['high'])})"
+
+    return {
+        "title": column["title"],
+        "direction": ", ".join(
+            filter(None, ("" if column["unit"] == "1" else column["unit"], direction_words(column["memorized_when"])))
+        ),
+        "description": column["description"],
+        "source": column["source"],
+        "audited": quartiles(column["audited"]),
+        "reference": quartiles(column["reference"]),
+        "missing": f"{sum(column['missing'].values()):,}",
+    }
+
+
+def _data(summary: Summary) -> dict[str, Any]:
+    """What the page's script shows of one picture, as text; captions it takes from the table."""
+    folder = (summary["provenance"].get("data", {}).get("audited") or {}).get("folder", "")
+    columns = summary["columns"]
+
+    def numbers(row: Row) -> list[list[str]]:
+        found = []
+        for column in columns:
+            value = row["values"].get(column["name"])
+            error = row["values"].get(column["stderr"]) if column["stderr"] else None
+            if value is None:
+                found.append(["–", row["reasons"].get(column["name"], "")])
+            else:
+                found.append([words.with_unit(words.with_error(value, error), column["unit"])])
+        return [entry if len(entry) > 1 else [*entry, ""] for entry in found]
+
+    return {
+        "decided": bool(summary["verdict"]["n_reference"]) and not summary["verdict"]["undecided"],
+        "columns": [column["title"] for column in columns],
+        "rows": [
+            {
+                "k": _short_name(row["key"]),
+                "u": _link(folder, row["file"]),
+                "r": row["rank"],
+                "f": row["flagged"],
+                "q": probability(row["q"]) if row["q"] is not None else "",
+                "p": probability(row["p"]) if row["p"] is not None else "",
+                "l": row["label"] or "",
+                "s": f"{row['width']:,} × {row['height']:,} pixels",
+                "h": row["sha256"],
+                "n": row["note"] or "",
+                "c": _copies_line(row) or "none among the pictures of this run",
+                "o": [
+                    [
+                        words.clean(copy["key"], 60),
+                        f"{'Exact copy' if copy['exact'] else 'Alike'}{', reference' * (copy['role'] == 'reference')}",
+                    ]
+                    for copy in row["copies"][:4]
+                ],
+                "v": numbers(row),
+            }
+            for row in summary["rows"]
+        ],
+    }
+
+
+def _link(folder: str, file: str) -> str:
+    """Return a relative link to a picture; empty if its folder is not beside the run."""
+    if posixpath.isabs(folder) or ":" in folder.split("/")[0] or not folder or len(file) > 1_000:
+        return ""
+    joined = quote(posixpath.join(folder, file).encode("utf-8", "surrogateescape"), safe="/")
+    return joined if joined.startswith("../") else f"./{joined}"
+
+
+def _provenance(summary: Summary) -> list[tuple[str, list[tuple[str, str]]]]:
+    record = summary["provenance"]
+    shown = {"model", "data", "metrics", "environment"}
+    run = [(name.replace("_", " "), _words(value)) for name, value in record.items() if name not in shown]
+    sigma = summary["sigma"]
+    run.append(("sigma", f"{number(sigma.get('value'))} ({sigma.get('chosen')})"))
+    data = [
+        (f"{role} {name.replace('_', ' ')}", _words(value))
+        for role, part in record["data"].items()
+        if part
+        for name, value in part.items()
+    ]
+    metrics = [
+        (str(one.get("name")), _words({k: v for k, v in one.items() if k != "name"}) or "–")
+        for one in record["metrics"]
+    ]
+    found = [
+        ("Model", [(str(k).replace("_", " "), _words(value)) for k, value in record["model"].items()]),
+        ("Pictures", data),
+        ("Run", run),
+        ("Metrics", metrics),
+        ("Versions", [(str(k), _words(value)) for k, value in record.get("environment", {}).items()]),
+    ]
+    return [(heading, pairs) for heading, pairs in found if pairs]
+
+
+def _words(value: Any) -> str:
+    match value:
+        case None:
+            return "–"
+        case dict():
+            return ", ".join(f"{k} {_words(v)}" for k, v in value.items())
+        case list():
+            return ", ".join(_words(v) for v in value)
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return str(value)
+        case float():
+            return number(value)
+        case _:
+            return str(value)
+
+
+def _evidence(summary: Summary, columns: Mapping[str, ColumnSummary]) -> dict[str, Any]:
+    v = summary["verdict"]
+    paint = figures.colors(summary["groups"])
+    grouped: dict[str, list[Any]] = {}
+    for one in summary["separations"]:
+        grouped.setdefault(one["group"], []).append(one)
+    curve = summary["sigma"].get("curve")
+    scatter = summary["scatter"]
+    overview = summary["overview"]
+    return {
+        "hero": None
+        if overview is None
+        else figures.density_chart(overview, columns[v["decide_by"]], figures.colors([UNLABELLED, REFERENCE])),
+        "hero_legend": []
+        if overview is None
+        else [(g["group"], "ref" if g["group"] == REFERENCE else "c0") for g in overview["groups"]],
+        "densities": [
+            {
+                "title": columns[found["column"]]["title"],
+                "chart": figures.density_chart(found, columns[found["column"]], paint),
+                "words": sentences.density_words(found, columns[found["column"]]),
+            }
+            for found in summary["densities"]
+        ],
+        "legend": list(paint.items())[1:] + list(paint.items())[:1]
+        if REFERENCE in summary["groups"]
+        else list(paint.items())[1:],
+        "density_how": sentences.density_how(summary),
+        "dose": figures.dose_charts(summary["dose_response"], v["decide_by"]),
+        "roc": [
+            {
+                "group": group,
+                "chart": figures.roc_chart(group, found, v["decide_by"]),
+                "words": sentences.roc_words(found, v["decide_by"]),
+            }
+            for group, found in list(grouped.items())[:MOST_ROC]
+        ],
+        "roc_legend": _roc_legend(v["title"]),
+        "n_controls": max((one["n_controls"] for one in summary["separations"]), default=0),
+        "matrix": _matrix(grouped, v["decide_by"]),
+        "matrix_groups": [{"group": group, "n": max(one["n"] for one in found)} for group, found in grouped.items()],
+        "scatter": None
+        if scatter is None
+        else figures.scatter_chart(scatter, columns[scatter["x"]], columns[scatter["y"]], v["threshold"]),
+        "scatter_how": ""
+        if scatter is None or scatter["n"] == len(scatter["points"])
+        else f"{len(scatter['points']):,} of {scatter['n']:,} pictures are drawn, flagged ones first.",
+        "scatter_legend": _scatter_legend(summary),
+        "sigma_charts": figures.sigma_charts(curve, summary["sigma"]["value"]) if curve else [],
+        "sigma_how": sentences.sigma_how(summary),
+    }
+
+
+def _roc_legend(title: str) -> Markup:
+    items = ((title, "roc main"), ("other columns", "roc other"), ("floors", "roc floor"), ("chance", "chance"))
+    return Markup('<ul class="legend">{}</ul>').format(
+        Markup("").join(
+            Markup(
+                '<li><svg viewBox="0 0 22 12" aria-hidden="true"><path class="{}" d="M0 6H22"/></svg>{}</li>'
+            ).format(css, name)
+            for name, css in items
+        )
+    )
+
+
+def _scatter_legend(summary: Summary) -> list[tuple[str, str]]:
+    there = {point["group"] for point in summary["scatter"]["points"]} if summary["scatter"] else set()
+    names = (("flagged", "flagged", "flag"), ("audited", "audited", "c0"), ("reference", "reference", "ref"))
+    return [(name, css) for group, name, css in names if group in there]
+
+
+def _matrix(grouped: Mapping[str, Sequence[Any]], decide_by: str) -> list[dict[str, Any]]:
+    """One row a column or floor, one cell a group."""
+    titles = {one["column"]: one for found in grouped.values() for one in found}
+    rows = []
+    for column, any_group in sorted(titles.items(), key=lambda item: item[1]["floor"]):
+        cells = []
+        for found in grouped.values():
+            one = next((one for one in found if one["column"] == column), None)
+            cells.append(None if one is None else _matrix_cell(one))
+        css = "main" if column == decide_by else "floor" if any_group["floor"] else ""
+        rows.append({"css": css, "title": any_group["title"], "cells": cells})
+    return rows
+
+
+def _matrix_cell(one: Any) -> dict[str, str]:
+    area, rate = one["auroc"], one["tpr"]
+    return {
+        "auroc": f"{area['value']:.3f}",
+        "interval": f"{area['low']:.3f}–{area['high']:.3f}",
+        "tpr": "" if rate is None else f"{rate['value']:.2f} ({rate['low']:.2f}–{rate['high']:.2f})",
+    }

@@ -1,0 +1,90 @@
+"""Small pictures for the report, as data URIs of a few kilobytes each."""
+
+import base64
+import io
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pointland.audit.directory import Run
+from pointland.data.picture import UnreadablePicture, read_picture
+from pointland.report.schema import Row, Summary
+
+GALLERY, FEWEST, BOUNDARY = 60, 24, 12
+LARGE, SMALL, TINY = (128, 4_800), (96, 2_300), (48, 1_000)
+QUALITIES = (80, 60, 40, 20, 5)
+READERS = 2
+
+
+def gallery_rows(summary: Summary) -> list[Row]:
+    """Return the rows that the gallery shows: the flagged ones and some beyond, at most 60."""
+    return summary["rows"][: min(GALLERY, max(FEWEST, summary["verdict"]["n_flagged"] + BOUNDARY))]
+
+
+def name_of(role: str, file: str) -> str:
+    """Return the name of a picture among the pictures of a report."""
+    return f"{role}:{file}"
+
+
+def thumbnails(run: Run, summary: Summary) -> dict[str, str]:
+    """Read the pictures that a report shows; return data URIs by :func:`name_of`. One that cannot be read is left out.
+
+    The gallery's are at most 128 pixels and 4.8 kB, the table's 96 pixels and 2.3 kB, copies 48 pixels and 1 kB.
+    """
+    wanted: dict[str, tuple[str, str, tuple[int, int]]] = {}
+    gallery = gallery_rows(summary)
+    for row in gallery:
+        wanted[name_of("audited", row["file"])] = "audited", row["file"], LARGE
+    for row in summary["rows"][len(gallery) :]:
+        wanted[name_of("audited", row["file"])] = "audited", row["file"], SMALL
+    for row in gallery:
+        for copy in row["copies"][:3]:
+            wanted.setdefault(name_of(copy["role"], copy["file"]), (copy["role"], copy["file"], TINY))
+    data: Mapping[str, Any] = run.record["data"]
+
+    def load(name: str) -> tuple[str, str | None]:
+        role, file, (side, limit) = wanted[name]
+        place = data.get(role)
+        return name, None if place is None else thumbnail(run.folder / place["folder"] / file, side, limit)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return {name: uri for name, uri in pool.map(load, wanted) if uri is not None}
+
+
+def thumbnail(path: Path, side: int, limit: int) -> str | None:
+    """Return a picture as a data URI, at most ``side`` pixels wide and high and about ``limit`` bytes.
+
+    ``None`` if it cannot be read. A tiny picture keeps its own pixels, without loss if that fits.
+    """
+    try:
+        with Image.open(path) as opened:
+            native = min(opened.size)
+        size = max(1, min(side, native))
+        picture = read_picture(path, (size, size))
+    except (UnreadablePicture, OSError, ValueError, Image.DecompressionBombError):
+        return None
+    image = Image.fromarray(np.ascontiguousarray(picture.pixels.transpose(1, 2, 0)))
+    data = _encoded(image, limit)
+    return f"data:image/webp;base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _encoded(image: Image.Image, limit: int) -> bytes:
+    if max(image.size) <= 64 and len(data := _webp(image, lossless=True)) <= limit:
+        return data
+    while True:
+        for quality in QUALITIES:
+            if len(data := _webp(image, quality=quality)) <= limit:
+                return data
+        if image.width < 16:
+            return data
+        image = image.resize((image.width * 2 // 3, image.height * 2 // 3))
+
+
+def _webp(image: Image.Image, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "WEBP", method=3, **options)
+    return stream.getvalue()

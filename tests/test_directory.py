@@ -1,0 +1,106 @@
+import json
+import multiprocessing
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pointland.audit import directory
+
+
+def record(**changes: object) -> dict[str, object]:
+    return {
+        "schema_version": 1,
+        "model": {"name": "tiny"},
+        "sigma": {"value": 0.3},
+        "created": "2026-01-01T00:00:00+00:00",
+        "finished": None,
+        "environment": {"torch": "2"},
+        **changes,
+    }
+
+
+def rows(*keys: str) -> pa.Table:
+    return pa.table({"key": list(keys), "lid": [float(i) for i in range(len(keys))]})
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    assert directory.open_run(tmp_path / "run", record()) == set()
+    nothing = directory.FAILED.empty_table()
+    directory.commit(
+        tmp_path / "run", 1, rows("c"), pa.table({"key": ["d"], "role": ["audited"], "reason": ["0 bytes"]})
+    )
+    directory.commit(tmp_path / "run", 0, rows("a", "b"), nothing)
+    assert directory.open_run(tmp_path / "run", record(created="later")) == {0, 1}
+    run = directory.read_run(tmp_path / "run")
+    assert run.rows["key"].to_pylist() == ["a", "b", "c"]
+    assert run.failed["reason"].to_pylist() == ["0 bytes"]
+    assert not run.finished
+    directory.finish(tmp_path / "run", finished="now")
+    assert directory.read_run(tmp_path / "run").finished
+
+
+def test_another_record_is_refused_by_name(tmp_path: Path) -> None:
+    directory.open_run(tmp_path / "run", record())
+    with pytest.raises(ValueError, match=r'differs in model: was \{"name": "tiny"\}, is \{"name": "other"\}'):
+        directory.open_run(tmp_path / "run", record(model={"name": "other"}))
+    with pytest.raises(ValueError, match="differs in sigma"):
+        directory.open_run(tmp_path / "run", record(sigma={"value": 0.4}))
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match="is not a run"):
+        directory.open_run(tmp_path, record())
+    with pytest.raises(FileNotFoundError, match=r"no run\.json"):
+        directory.read_run(tmp_path)
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    directory.open_run(tmp_path / "run", record(schema_version=99))
+    with pytest.raises(ValueError, match="schema 99"):
+        directory.read_run(tmp_path / "run")
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    directory.write_json(path, {"a": 1})
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        directory.write_whole(path, fail)
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_leftovers_of_a_crash_are_cleared_and_nothing_else(tmp_path: Path) -> None:
+    directory.open_run(tmp_path / "run", record())
+    leftover = tmp_path / "run" / "rows" / ".part-000003.parquet.tmp"
+    leftover.write_bytes(b"half")
+    keep = tmp_path / "run" / "rows" / "notes.txt"
+    keep.write_text("mine")
+    assert directory.open_run(tmp_path / "run", record()) == set()
+    assert not leftover.exists()
+    assert keep.exists()
+
+
+def _hold(folder: Path, ready: "multiprocessing.synchronize.Event", go: "multiprocessing.synchronize.Event") -> None:
+    with directory.locked(folder):
+        ready.set()
+        go.wait(20)
+
+
+def test_two_processes_cannot_share_a_run_and_a_dead_ones_lock_is_gone(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, go = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path, ready, go))
+    process.start()
+    assert ready.wait(60)
+    with pytest.raises(ValueError, match="another process"), directory.locked(tmp_path):
+        pass
+    process.kill()
+    process.join()
+    with directory.locked(tmp_path):
+        pass

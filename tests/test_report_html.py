@@ -1,0 +1,175 @@
+import json
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import runs
+from pointland.audit.directory import read_run
+from pointland.report import render_html, summarize, write_report
+from pointland.report.html import LARGEST
+
+VOID = {"meta", "img", "input", "br", "link", "path", "rect", "circle", "line", "use"}
+PLAIN = ("</script><script>", "<img src=x", "<svg onload", "<iframe", "<base", "<!--<script>", "{{ 7*7 }}")
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def page_of(run: Path) -> Page:
+    return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+def check_safe(page: Page) -> None:
+    """Only our own elements and attributes, no way to the network."""
+    allowed = {"script", "style", "svg", "dialog", "template"}
+    for tag, attrs in page.tags:
+        assert tag not in {"iframe", "base", "object", "embed", "form", "link", "video", "audio"}, tag
+        for name, value in attrs.items():
+            assert not name.startswith("on"), (tag, name)
+            assert name != "style", tag
+            if name in {"src", "href", "srcset", "action"}:
+                assert re.match(r"data:image/webp;base64,|#|\.\./|\./", value or ""), (tag, value)
+    assert sum(tag == "script" for tag, _ in page.tags) == 2
+    assert sum(tag == "style" for tag, _ in page.tags) == 1
+    assert allowed <= {tag for tag, _ in page.tags}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n": 60, "n_reference": 100, "labels": True, "memorized": 25, "pictures": 10},
+        {"n": 40, "n_reference": 0, "captions": False, "curve": False},
+        {"n": 0, "n_reference": 0, "finished": False},
+        {"n": 1, "n_reference": 1},
+        {"n": 40, "captions": runs.HOSTILE, "names": [f"{i}{text[:60]}".replace("/", "_") for i, text in enumerate(runs.HOSTILE)]},
+        {"n": 30, "null_every": 1},
+    ],
+)  # fmt: skip
+def test_every_kind_of_run_renders_safely(tmp_path: Path, options: dict[str, object]) -> None:
+    page = page_of(runs.build(tmp_path, **options))  # type: ignore[arg-type]  # options of the builder
+    check_safe(page)
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for tag, attrs in page.tags:
+        if tag == "a" and (attrs.get("href") or "").startswith("#"):
+            assert (attrs["href"] or "")[1:] in ids
+        if tag == "img":
+            assert "alt" in attrs
+        if tag == "svg" and attrs.get("class") == "chart":
+            assert attrs.get("aria-label")
+    assert sum(tag == "h1" for tag, _ in page.tags) == 1
+    assert "nan" not in re.findall(r"[a-z]+", page.text.lower())
+
+
+def test_hostile_captions_are_shown_as_text(tmp_path: Path) -> None:
+    page = page_of(runs.build(tmp_path, 40, captions=runs.HOSTILE))
+    for text in PLAIN:
+        assert text in page.text
+    assert "\x00" not in page.text
+    assert "\x1b" not in page.text
+    assert "(1,000,000 characters)" in page.text
+    assert "‮evil" in page.text  # isolated by <bdi>
+
+
+def test_data_for_the_script_is_json(tmp_path: Path) -> None:
+    text = write_report(runs.build(tmp_path, 40, captions=runs.HOSTILE)).read_text(encoding="utf-8")
+    data = json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    assert len(data["rows"]) == 40
+    assert data["rows"][0]["u"].startswith("../images/")
+
+
+def test_policy_names_exactly_our_style_and_script(tmp_path: Path) -> None:
+    import base64
+    import hashlib
+
+    text = write_report(runs.build(tmp_path, 5)).read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert policy
+    for kind, body in (("style", re.search(r"<style>(.*?)</style>", text, re.S)), ("script", re.search(r"<script>(.*?)</script>", text, re.S))):  # fmt: skip
+        assert body
+        digest = base64.b64encode(hashlib.sha256(body[1].encode()).digest()).decode()
+        assert f"{kind}-src &#39;sha256-{digest}&#39;" in policy[1] or f"{kind}-src 'sha256-{digest}'" in policy[1]
+    assert "default-src 'none'" in policy[1]
+
+
+def test_no_network_no_private_paths(tmp_path: Path) -> None:
+    run = runs.build(tmp_path, 20, n_failed=3, pictures=3, command="pointland audit /home/alice/m /home/alice/pics")
+    write_report(run)
+    for name in ("report.html", "report.md", "summary.json"):
+        text = (run / name).read_text(encoding="utf-8")
+        assert not re.search(r"https?://", text)
+        for secret in ("/home/", "alice", str(tmp_path), "/root/", "/tmp/"):
+            assert secret not in text, (name, secret)
+
+
+def test_what_the_person_sees(tmp_path: Path) -> None:
+    text = page_of(runs.build(tmp_path, 700, n_reference=399, memorized=200, n_failed=120, labels=True)).text
+    assert "pictures are flagged as memorized at a false discovery rate of 5 %." in text
+    assert "500 of 700 pictures" in text
+    assert "The first 100 of 120 pictures" in text
+    assert "must reach it together before any can be flagged" in text
+    assert "No picture shown is where the audit read it" in text
+    for heading in ("More copies, less dimension", "How well it separates", "Is it only simplicity", "At which scale"):
+        assert heading in text
+
+
+def test_links_name_the_file_exactly(tmp_path: Path) -> None:
+    names = ["-rf .png", "a#b?c%20d.png", "q\"u'o.png", "e\u0301.png", "\u00e9.png", "🙂.png", "new\nline.png"]
+    text = write_report(runs.build(tmp_path, 20, names=names, pictures=20)).read_text(encoding="utf-8")
+    data = json.loads(text.split('id="data">')[1].split("</script>")[0])
+    from urllib.parse import unquote
+
+    found = {unquote(row["u"]) for row in data["rows"]}
+    assert {f"../images/{name}" for name in names} <= found
+    assert all((tmp_path / "run" / path).resolve().is_file() for path in found)
+
+
+def test_three_megabytes_with_500_noisy_thumbnails_and_100_000_rows(tmp_path: Path) -> None:
+    run = runs.build(tmp_path, 100_000, memorized=500, copies=False, pictures=500, side=128, draw=runs.noise(128))
+    started = time.perf_counter()
+    path = write_report(run)
+    seconds = time.perf_counter() - started
+    text = path.read_text(encoding="utf-8")
+    assert path.stat().st_size <= LARGEST
+    assert text.count("data:image/webp") + text.count("data-from=") >= 500
+    print(f"{path.stat().st_size:,} bytes in {seconds:.1f} s")  # noqa: T201  # shown with -s
+
+
+def test_thumbnails_beyond_the_budget_are_left_out_and_said(tmp_path: Path) -> None:
+    run = read_run(runs.build(tmp_path, 600, copies=False))
+    summary = summarize(run)
+    picture = "data:image/webp;base64," + "A" * 8_000
+    page = render_html(summary, {f"audited:{row['file']}": picture for row in summary["rows"]})
+    assert len(page.encode()) <= LARGEST
+    assert "left out, to keep this page below 3 MB" in page
+
+
+def test_worst_text_still_fits(tmp_path: Path) -> None:
+    captions = ["\"'<&>🙂" * 200 + str(i) for i in range(500)]
+    run = runs.build(tmp_path, 500, captions=captions, names=[f"{'🙂' * 60}{i}.png" for i in range(500)])
+    assert write_report(run).stat().st_size <= LARGEST
+
+
+def test_unreadable_pictures_are_placeholders(tmp_path: Path) -> None:
+    run = runs.build(tmp_path, 20, pictures=4)
+    (tmp_path / "images" / "000000.png").write_bytes(b"\x89PNG\r\n\x1a\n garbage")
+    page = page_of(run)
+    assert "17 of the 20 pictures shown are not where the audit read them" in page.text
