@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from pointland.audit.engine import score_batch
-from pointland.audit.plan import default_metrics
+from pointland.auditing.engine import score_batch
+from pointland.auditing.plan import default_metrics
 from pointland.data.picture import read_picture
 from pointland.demo import MINIATURE, unpack
 from pointland.metrics.model_lid import DenoisingLossColumns, FlipdColumns

@@ -9,7 +9,7 @@ from pointland.demo import Demo, unpack
 
 def cut(folder: Path, n: int, n_reference: int) -> Demo:
     """Unpack the demo and keep the first ``n`` pictures and ``n_reference`` of the reference."""
-    whole = unpack(folder / "whole")
+    whole = unpack(folder / "everything")
     small = Demo(folder / "images", folder / "held_out", folder / "disjoint", folder / "labels.csv")
     for source, target, count in ((whole.images, small.images, n), (whole.reference, small.reference, n_reference)):
         target.mkdir()

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from pointland.audit.directory import FAILED, commit, open_run
+from pointland.auditing.directory import FAILED, commit, open_run
 
 HOSTILE = (
     "<script>document.title='hacked'</script>",

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from miniatures import cut
-from pointland.audit import read_run
+from pointland.auditing import read_run
 from pointland.cli.app import portable_command
 from pointland.demo import MINIATURE, Demo
 
@@ -110,7 +110,7 @@ def test_without_a_reference_it_ranks_and_says_so(small: Demo, tmp_path: Path) -
     ("arguments", "message"),
     [
         (["audit", "no-such-model", "IMAGES", "-o", "OUT"], "does not exist"),
-        (["audit", "MODEL", "no-such-folder", "-o", "OUT"], "does not exist"),
+        (["audit", "MODEL", "no-such-folder", "-o", "OUT"], "there is no folder"),
         (["audit", "MODEL", "IMAGES", "-o", "OUT", "--sigma", "big"], "neither a number nor"),
         (["audit", "MODEL", "IMAGES", "-o", "OUT", "--dtype", "int8"], "not one of"),
         (["audit", "MODEL", "IMAGES", "-o", "OUT", "--fdr", "7", *QUICK], "not a rate"),

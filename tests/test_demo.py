@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pointland.audit import audit
+from pointland.auditing import audit
 from pointland.demo import MINIATURE, checks, unpack
 from pointland.models import StableDiffusion, load
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pointland.audit import directory
+from pointland.auditing import directory
 
 
 def record(**changes: object) -> dict[str, object]:

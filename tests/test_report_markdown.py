@@ -4,11 +4,17 @@ from pathlib import Path
 import pytest
 
 import runs
-from pointland.audit.directory import read_run
-from pointland.report import render_markdown, summarize
+from pointland.auditing.directory import read_run
+from pointland.report import evidence, render_markdown, summarize
 from pointland.report.markdown import escape
 
 commonmark = pytest.importorskip("markdown_it", reason="markdown-it-py comes with rich")
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals are not what these tests are about."""
+    monkeypatch.setattr(evidence, "RESAMPLES", 10)
 
 
 def rendered(text: str) -> str:
@@ -26,6 +32,7 @@ def test_escaped_text_neither_marks_up_nor_links(text: str) -> None:
     assert "\u202e" not in html
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_hostile_rows_stay_in_their_table(tmp_path: Path) -> None:
     names = [text[:60].replace("/", "_") for text in runs.HOSTILE]
     summary = summarize(

@@ -5,8 +5,14 @@ import pytest
 from rich.console import Console
 
 import runs
-from pointland.audit.directory import read_run
-from pointland.report import print_table, summarize
+from pointland.auditing.directory import read_run
+from pointland.report import evidence, print_table, summarize
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals are not what these tests are about."""
+    monkeypatch.setattr(evidence, "RESAMPLES", 10)
 
 
 def printed(run: Path, top: int = 20, width: int = 140) -> str:
@@ -15,6 +21,7 @@ def printed(run: Path, top: int = 20, width: int = 140) -> str:
     return stream.getvalue()
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_prints_verdict_and_top(tmp_path: Path) -> None:
     text = printed(runs.build(tmp_path, 200, n_reference=399, labels=True), top=7)
     assert "of 200 pictures are flagged as memorized" in text

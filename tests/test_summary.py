@@ -1,13 +1,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import runs
-from pointland.audit.directory import read_run
-from pointland.report import summarize
+from pointland.auditing.directory import read_run
+from pointland.report import evidence, summarize
 from pointland.report.density import density
 from pointland.report.evidence import in_order, roc
 from pointland.report.items import read_labels
@@ -67,7 +68,8 @@ def test_columns_are_never_hard_coded(tmp_path: Path) -> None:
     assert summary["verdict"]["unit"] == "nats"
 
 
-def test_labels_give_separations_floors_and_dose(tmp_path: Path) -> None:
+def test_labels_give_separations_floors_and_dose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "RESAMPLES", 20)  # the intervals are wide, and fast
     run = read_run(runs.build(tmp_path, 240, n_reference=150, labels=True, memorized=100))
     summary = summarize(run)
     assert summary["groups"] == ["once", "template", "x2", "x5", "x10", "x20", "x50", "reference"]
@@ -136,7 +138,7 @@ def test_many_beyond_the_reference_without_a_flag_is_a_warning(tmp_path: Path) -
 
 
 def test_hostile_text_is_cut_and_cleaned_and_the_rest_is_private(tmp_path: Path) -> None:
-    record = {
+    record: dict[str, Any] = {
         "command": "pointland audit /home/alice/secret/model /mnt/data --token hf_abcdefghijklmnop",
         "model": {"name": "/home/alice/models/mine", "class": "X", "weights_sha256": "0", "space": "pixels"},
     }

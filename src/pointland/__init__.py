@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pointland.audit import Progress, Run, audit, read_run
+    from pointland.auditing import Progress, Run, audit, read_run
     from pointland.lid.denoising_loss import DenoisingLoss, denoising_loss
     from pointland.lid.estimate import LidEstimate
     from pointland.lid.flipd import Flipd, flipd, flipd_exact
@@ -18,14 +18,14 @@ _WHERE = {
     "DenoisingLoss": "lid",
     "Flipd": "lid",
     "LidEstimate": "lid",
-    "Progress": "audit",
-    "Run": "audit",
-    "audit": "audit",
+    "Progress": "auditing",
+    "Run": "auditing",
+    "audit": "auditing",
     "denoising_loss": "lid",
     "flipd": "lid",
     "flipd_exact": "lid",
     "load": "models",
-    "read_run": "audit",
+    "read_run": "auditing",
     "summarize": "report",
     "write_report": "report",
 }

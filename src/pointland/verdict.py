@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 UNMEMORIZED_LABELS = frozenset({"0", "false", "no", "held_out", "unmemorized", "not memorized"})
 MINIMUM_FOR_TPR = 100
-MINIMUM_STRATUM = 200
+MINIMUM_STRATUM = 500
 
 
 class Interval(NamedTuple):
@@ -102,7 +102,7 @@ def decide(
         memorized_when: Which end is suspicious.
         fdr: Largest expected share of false discoveries, in (0, 1).
         complexity: An audited item's complexity (PNG size), to compare like with like. Used only when the reference has
-            at least 200 items a stratum, so that strata cost little resolution; NaN belongs to the first stratum.
+            at least 500 items a stratum, so that strata cost little resolution; NaN belongs to the first stratum.
         reference_complexity: The same for the reference.
 
     Raises:
@@ -218,28 +218,39 @@ def auroc(positive: Floats, negative: Floats) -> float:
 
 def tpr_at_fpr(positive: Floats, negative: Floats, fpr: float = 0.01) -> float:
     """Return the share of positives above the threshold that at most a share ``fpr`` of negatives exceeds."""
-    allowed = int(np.floor(fpr * len(negative) + 1e-9))
-    threshold = np.sort(negative)[::-1][allowed]
+    threshold = np.sort(negative)[::-1][_allowed(len(negative), fpr)]
     return float((positive > threshold).mean())
 
 
 def _separate(
     positive: Floats, negative: Floats, rng: np.random.Generator, n_bootstrap: int
 ) -> tuple[Interval, Interval | None]:
+    """Compute AUROC and TPR with bootstrap intervals; resamples are multinomial weights, so each is a few sums."""
+    n, m = len(positive), len(negative)
+    enough = m >= MINIMUM_FOR_TPR
+    ordered = np.sort(negative)
+    below, upto = (np.searchsorted(ordered, positive, side=side) for side in ("left", "right"))
+    allowed = _allowed(m)
     areas, rates = [], []
-    enough = len(negative) >= MINIMUM_FOR_TPR
     for _ in range(n_bootstrap):
-        p, n = rng.choice(positive, len(positive)), rng.choice(negative, len(negative))
-        areas.append(auroc(p, n))
+        weights = rng.multinomial(n, np.full(n, 1 / n))
+        cumulated = np.concatenate([[0], np.cumsum(rng.multinomial(m, np.full(m, 1 / m)))])
+        areas.append(float(weights @ (cumulated[below] + cumulated[upto])) / (2 * n * m))
         if enough:
-            rates.append(tpr_at_fpr(p, n))
+            threshold = int(np.searchsorted(cumulated, m - allowed, side="left")) - 1
+            rates.append(float(weights[below > threshold].sum()) / n)
     area = Interval(auroc(positive, negative), *np.quantile(areas, [0.025, 0.975]).tolist())
     rate = Interval(tpr_at_fpr(positive, negative), *np.quantile(rates, [0.025, 0.975]).tolist()) if enough else None
     return area, rate
 
 
+def _allowed(n_negatives: int, fpr: float = 0.01) -> int:
+    """How many negatives may lie above the threshold."""
+    return int(np.floor(fpr * n_negatives + 1e-9))
+
+
 def _edges(complexity: Floats) -> Floats:
-    """Quantiles of the reference's complexity that leave at least 200 items in each of at most five strata."""
+    """Quantiles of the reference's complexity that leave at least 500 items in each of at most five strata."""
     n = min(5, len(complexity) // MINIMUM_STRATUM)
     if n < 2:
         return np.empty(0)

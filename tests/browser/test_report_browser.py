@@ -1,15 +1,16 @@
 """The report in a real browser: hostile text does not run, nothing overflows, the page is quick."""
 
-import functools
+import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import runs
-from pointland.report import write_report
+from pointland.report import evidence, write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -40,7 +41,6 @@ def dom(page: Path, folder: Path, *, width: int = 1280) -> str:
     return subprocess.run(command, capture_output=True, timeout=60, check=True).stdout.decode("utf-8")
 
 
-@functools.cache
 def report(folder: Path) -> Path:
     names = [f"{i}{text[:50]}".replace("/", "_").replace("\x00", "") for i, text in enumerate(runs.HOSTILE)]
     return write_report(
@@ -51,15 +51,18 @@ def report(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return report(tmp_path_factory.mktemp("report"))
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "RESAMPLES", 10)  # intervals are not what these tests are about
+        yield report(tmp_path_factory.mktemp("report"))
 
 
 def framed(page: Path, width: int, script: str) -> Path:
     """Wrap the page in a frame of the given width, and write what ``script`` says of it into the outer document."""
     wrapper = page.parent / f"frame-{width}.html"
     wrapper.write_text(
-        f"<!doctype html><title>wait</title><iframe id=f src={page.name} style='width:{width}px;height:900px;border:0'></iframe>"
+        f"<!doctype html><title>wait</title><iframe id=f src={page.name} "
+        f"style='width:{width}px;height:900px;border:0'></iframe>"
         f"<p id=said></p><script>f.onload=()=>{{const w=f.contentWindow,d=f.contentDocument;"
         f"said.textContent=JSON.stringify((()=>{{{script}}})())}}</script>",
         encoding="utf-8",
@@ -79,33 +82,46 @@ def test_hostile_text_does_not_run_and_our_script_does(page: Path, tmp_path: Pat
     assert title
     assert "hacked" not in title[1]
     assert "flagged as memorized" in title[1]
-    assert html.count("<script") == 2
-    assert "<iframe" not in html
-    assert "onerror=" not in re.sub(r">[^<]*<", "><", html)
     assert 'id="count" role="status" data-all="500 rows">500 rows' in html
-    assert not re.search(r"""(?:src|href)=["']https?:""", html)
 
 
-@pytest.mark.parametrize("width", [360, 390, 768, 1280])
-def test_nothing_overflows(page: Path, tmp_path: Path, width: int) -> None:
-    script = "return [d.documentElement.scrollWidth, w.innerWidth]"
-    assert said(dom(framed(page, width, script), tmp_path)) == f"[{width},{width}]"
+def test_nothing_overflows_on_a_phone(page: Path, tmp_path: Path) -> None:
+    script = "return [w.innerWidth, d.documentElement.scrollWidth - d.documentElement.clientWidth]"
+    assert said(dom(framed(page, 390, script), tmp_path)) == "[390,0]"
 
 
-def test_filter_sort_and_details_work(page: Path, tmp_path: Path) -> None:
-    script = (
-        "const s=d.getElementById('search');s.value='nothing has this';s.dispatchEvent(new w.Event('input'));"
-        "const none=!d.getElementById('none').hidden;s.value='';s.dispatchEvent(new w.Event('input'));"
-        "const b=d.querySelectorAll('#rows th button')[0];b.click();b.click();"
-        "const first=+d.querySelector('#rows tbody tr').cells[0].dataset.v;"
-        "d.querySelectorAll('.card')[3].click();const open=d.getElementById('details').open;"
-        "const a=d.getElementById('details-name').textContent;d.getElementById('details-after').click();"
-        "const c=d.getElementById('details-name').textContent;"
-        "return [none, first>=400, open, a!==c, d.querySelectorAll('#details-list dt').length>10, !!w.hacked]"
-    )
-    assert said(dom(framed(page, 1280, script), tmp_path)) == "[true,true,true,true,true,false]"
-
-
-def test_opens_under_a_second(page: Path, tmp_path: Path) -> None:
-    script = "return Math.round(w.performance.getEntriesByType('navigation')[0].domComplete)"
-    assert int(said(dom(framed(page, 1280, script), tmp_path))) < 1000
+def test_works_is_quick_and_asks_nobody(page: Path, tmp_path: Path) -> None:
+    script = """
+      const timing = w.performance.getEntriesByType("navigation")[0].domComplete;
+      const s = d.getElementById("search");
+      s.value = "nothing has this"; s.dispatchEvent(new w.Event("input"));
+      const none = !d.getElementById("none").hidden;
+      s.value = ""; s.dispatchEvent(new w.Event("input"));
+      const b = d.querySelectorAll("#rows th button")[0]; b.click(); b.click();
+      const first = Number(d.querySelector("#rows tbody tr").cells[0].dataset.v);
+      d.querySelectorAll(".card")[3].click();
+      const name = () => d.getElementById("details-name").textContent;
+      const open = d.getElementById("details").open, before = name();
+      d.getElementById("details-after").click();
+      const handlers = [...d.querySelectorAll("*")].filter(e => [...e.attributes].some(a => a.name.startsWith("on")));
+      const asked = w.performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:"));
+      const outside = [...d.querySelectorAll("script,iframe,object,embed,base,link,form")].map(e => e.tagName).join();
+      return {
+        quick: timing < 1000, filters: none, sorts: first >= 400, opens: open, moves: before !== name(),
+        tells: d.querySelectorAll("#details-list dt").length > 10, handlers: handlers.length, asked: asked.length,
+        outside, title: d.title.includes("hacked"), wide: d.documentElement.scrollWidth > d.documentElement.clientWidth,
+      };
+    """
+    assert json.loads(said(dom(framed(page, 1280, script), tmp_path))) == {
+        "quick": True,
+        "filters": True,
+        "sorts": True,
+        "opens": True,
+        "moves": True,
+        "tells": True,
+        "handlers": 0,
+        "asked": 0,
+        "outside": "SCRIPT,SCRIPT",
+        "title": False,
+        "wide": False,
+    }

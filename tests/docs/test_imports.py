@@ -20,7 +20,7 @@ LOWEST = {"noise", "denoiser", "model", "draws"}
 LID = LOWEST | {"derivatives"}
 METRICS = LID | {"lid"}
 AUDIT = METRICS | {"metrics", "verdict", "data", "models"}
-REPORT = AUDIT | {"audit"}
+REPORT = AUDIT | {"auditing"}
 BESIDE = REPORT | {"exact", "testing", "demo", "explain", "mitigate", "monitor", "experiments"}
 ALLOWED: dict[str, set[str]] = {
     "noise": set(),
@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "lid": LID,
     "metrics": METRICS,
     "verdict": METRICS,
-    "audit": AUDIT,
+    "auditing": AUDIT,
     "report": REPORT,
     "models": {"model", "denoiser", "noise"},
     "data": set(),

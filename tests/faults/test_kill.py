@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from miniatures import cut
-from pointland.audit import read_run
+from pointland.auditing import read_run
 from pointland.demo import MINIATURE, Demo
 
 SHORT_SHARDS = """
 import sys
-from pointland.audit import engine, plan
+from pointland.auditing import engine, plan
 engine.SHARD = plan.SHARD = 16
 from pointland.cli import main
 main()

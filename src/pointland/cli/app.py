@@ -32,11 +32,7 @@ def main() -> NoReturn:
         code = app(standalone_mode=False)
     except typer.Exit as end:
         code = end.exit_code
-    except typer.Abort:
-        code = INTERRUPTED
-    except KeyboardInterrupt:
-        command = shlex.join(["pointland", *sys.argv[1:]])
-        typer.echo(f"\nInterrupted. What was finished is kept; continue with the same command:\n  {command}", err=True)
+    except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         typer.echo(f"Error: {error}", err=True)
@@ -55,6 +51,9 @@ def main() -> NoReturn:
         if callable(show):
             show()
         code = UNUSABLE
+    if code == INTERRUPTED:
+        command = shlex.join(["pointland", *sys.argv[1:]])
+        typer.echo(f"\nInterrupted. What was finished is kept; continue with the same command:\n  {command}", err=True)
     sys.exit(code or 0)
 
 
@@ -130,7 +129,7 @@ def show(
     """Print the verdict of RUN and its most suspicious pictures."""
     from rich.console import Console
 
-    from pointland.audit import read_run
+    from pointland.auditing import read_run
     from pointland.report import print_table, summarize
 
     print_table(summarize(read_run(run)), top, Console())

@@ -9,12 +9,12 @@ from typing import cast, get_args
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pointland import audit as audits
-from pointland.audit import plan
-from pointland.audit.engine import choose, score_batch, tasks_of
+from pointland import auditing
+from pointland.auditing import plan
+from pointland.auditing.engine import choose, score_batch, tasks_of
 from pointland.data.picture import read_picture
 from pointland.models.diffusers import Dtype, StableDiffusion, Unconditional, load
-from pointland.report import print_table, summarize, write_report
+from pointland.report import print_table, read_summary, write_report
 
 
 def run_audit(
@@ -60,11 +60,11 @@ def run_audit(
     with Progress(*columns, console=console) as bars:
         bar = bars.add_task("Auditing", total=len(tasks), rate="choosing sigma" if scale == "auto" else "")
 
-        def advance(state: audits.Progress) -> None:
+        def advance(state: auditing.Progress) -> None:
             rate = state.fresh / state.seconds if state.seconds > 0 else 0.0
             bars.update(bar, completed=state.done, rate=f"{rate:.1f} pictures/s")
 
-        run = audits.audit(
+        run = auditing.audit(
             loaded,
             images,
             out=out,
@@ -82,8 +82,9 @@ def run_audit(
             progress=advance,
             command=command,
         )
-    summary = summarize(run)
-    page = write_report(out)
+    with console.status("Writing the report"):
+        page = write_report(run.folder)
+        summary = read_summary(run.folder)
     print_table(summary, top, Console())
     console.print(f"Report: {page}", soft_wrap=True)
     return summary["verdict"]["n_flagged"] > 0
@@ -116,7 +117,7 @@ def run_demo(out: Path, top: int) -> int:
         command="pointland demo",
     )
     console = Console()
-    found = checks(audits.read_run(out / "run"), demo.labels)
+    found = checks(auditing.read_run(out / "run"), demo.labels)
     console.print("\nThe planted truth:")
     for check in found:
         console.print(

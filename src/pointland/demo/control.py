@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pointland.audit.directory import Run
+from pointland.auditing.directory import Run
 from pointland.verdict import auroc, decide, tpr_at_fpr
 
 

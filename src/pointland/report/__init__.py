@@ -5,6 +5,6 @@ from pointland.report.markdown import render_markdown
 from pointland.report.schema import Summary
 from pointland.report.summary import summarize
 from pointland.report.terminal import print_table
-from pointland.report.write import write_report
+from pointland.report.write import read_summary, write_report
 
-__all__ = ["Summary", "print_table", "render_html", "render_markdown", "summarize", "write_report"]
+__all__ = ["Summary", "print_table", "read_summary", "render_html", "render_markdown", "summarize", "write_report"]

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from pointland.audit.directory import Run
+from pointland.auditing.directory import Run
 from pointland.report import evidence
 from pointland.report.items import Items
 from pointland.report.schema import ColumnSummary, CopyCounts, Verdict, Warned

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pointland.audit.directory import Run
+from pointland.auditing.directory import Run
 from pointland.metrics.near_copies import copy_groups
 from pointland.report.items import Items
 from pointland.report.schema import Copy, CopyCounts

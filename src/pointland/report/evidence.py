@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 PNG = "png_bytes"
 LARGEST_GROUP = 5_000
 LARGEST_TEXT = 2_000
-RESAMPLES = 200
+RESAMPLES = 1_000
 CURVE = 101
 GOOD_FLOOR = 0.7
 

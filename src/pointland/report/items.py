@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pointland.audit.directory import Run
+from pointland.auditing.directory import Run
 from pointland.report.schema import Spread
 
 Floats = NDArray[np.float64]

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pointland.audit.directory import Run
+from pointland.auditing.directory import Run
 from pointland.report import cautions, copies, evidence
 from pointland.report.density import density
 from pointland.report.items import Items, labels_of, of_role, read_labels, sample, spread

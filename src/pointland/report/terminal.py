@@ -29,19 +29,22 @@ def print_table(summary: Summary, top: int, console: Console) -> None:
     if not rows:
         return
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    table.add_column("", justify="right")
-    table.add_column("")
-    table.add_column("picture", overflow="fold")
-    table.add_column(f"{v['title']}\n({v['unit']})", justify="right", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("picture", no_wrap=True)
+    table.add_column(v["unit"], justify="right", no_wrap=True)
     if v["n_reference"]:
         table.add_column("q", justify="right", no_wrap=True)
     labelled = any(row["label"] for row in rows)
     if labelled:
         table.add_column("label")
     table.add_column("copies", justify="right")
-    table.add_column("caption", overflow="ellipsis", no_wrap=True, ratio=1)
+    table.add_column("caption", overflow="ellipsis", no_wrap=True)
+    # rich squeezes whole columns away when it runs out of width, so the caption gives way first
+    names = min(NAME, max(len(_safe(row["key"], NAME)) for row in rows))
+    room = max(8, min(CAPTION, console.width - names - (64 if labelled else 52)))
     for row in rows:
-        table.add_row(*_cells(row, summary, labelled=labelled))
+        table.add_row(*_cells(row, summary, labelled=labelled, room=room))
     console.print(table)
     if len(rows) < summary["n_rows"]:
         console.print(
@@ -49,7 +52,7 @@ def print_table(summary: Summary, top: int, console: Console) -> None:
         )
 
 
-def _cells(row: Row, summary: Summary, *, labelled: bool) -> list[Text]:
+def _cells(row: Row, summary: Summary, *, labelled: bool, room: int) -> list[Text]:
     v = summary["verdict"]
     stderr = next(column["stderr"] for column in summary["columns"] if column["name"] == v["decide_by"])
     value = row["values"].get(v["decide_by"])
@@ -64,7 +67,7 @@ def _cells(row: Row, summary: Summary, *, labelled: bool) -> list[Text]:
         cells.append(Text(probability(row["q"])))
     if labelled:
         cells.append(Text(_safe(row["label"] or "", 20)))
-    return [*cells, Text(f"{copies:,}" if copies > 1 else ""), Text(_safe(row["caption"] or "", CAPTION), "dim")]
+    return [*cells, Text(f"{copies:,}" if copies > 1 else ""), Text(_safe(row["caption"] or "", room), "dim")]
 
 
 def _safe(text: str, limit: int) -> str:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pointland.audit.directory import Run
+from pointland.auditing.directory import Run
 from pointland.data.picture import UnreadablePicture, read_picture
 from pointland.report.schema import Row, Summary
 
 GALLERY, FEWEST, BOUNDARY = 60, 24, 12
-LARGE, SMALL, TINY = (128, 4_800), (96, 2_300), (48, 1_000)
+LARGE, SMALL, TINY = (128, 6_000), (96, 3_000), (48, 1_000)
 QUALITIES = (80, 60, 40, 20, 5)
 READERS = 2
 
@@ -33,7 +33,7 @@ def name_of(role: str, file: str) -> str:
 def thumbnails(run: Run, summary: Summary) -> dict[str, str]:
     """Read the pictures that a report shows; return data URIs by :func:`name_of`. One that cannot be read is left out.
 
-    The gallery's are at most 128 pixels and 4.8 kB, the table's 96 pixels and 2.3 kB, copies 48 pixels and 1 kB.
+    The gallery's are at most 128 pixels and 6 kB, the table's 96 pixels and 3 kB, copies 48 pixels and 1 kB.
     """
     wanted: dict[str, tuple[str, str, tuple[int, int]]] = {}
     gallery = gallery_rows(summary)

@@ -1,15 +1,18 @@
 """Writing a report beside the rows of a run."""
 
+import json
 from pathlib import Path
+from typing import cast
 
-from pointland.audit.directory import read_run, write_json, write_whole
+from pointland.auditing.directory import read_run, write_json, write_whole
 from pointland.report.html import render_html
 from pointland.report.markdown import render_markdown
+from pointland.report.schema import Summary
 from pointland.report.summary import summarize
 from pointland.report.thumbnails import thumbnails
 
 
-def write_report(run_folder: Path, *, fdr: float | None = None) -> Path:
+def write_report(run_folder: Path | str, *, fdr: float | None = None) -> Path:
     """Write ``summary.json``, ``report.md`` and ``report.html`` into a run, each whole or not at all.
 
     Args:
@@ -23,13 +26,19 @@ def write_report(run_folder: Path, *, fdr: float | None = None) -> Path:
         FileNotFoundError: If the folder is not a run.
         ValueError: If the run is from a newer version, ``fdr`` is not in (0, 1), or ``labels.csv`` lacks its header.
     """
-    run = read_run(run_folder)
+    folder = Path(run_folder)
+    run = read_run(folder)
     summary = summarize(run, fdr=fdr)
     pages = {"report.md": render_markdown(summary), "report.html": render_html(summary, thumbnails(run, summary))}
-    write_json(run_folder / "summary.json", summary)
+    write_json(folder / "summary.json", summary)
     for name, text in pages.items():
-        write_whole(run_folder / name, lambda path, text=text: _write(path, text))  # type: ignore[misc]  # bound at once
-    return run_folder / "report.html"
+        write_whole(folder / name, lambda path, text=text: _write(path, text))  # type: ignore[misc]  # bound at once
+    return folder / "report.html"
+
+
+def read_summary(run_folder: Path | str) -> Summary:
+    """Read back the ``summary.json`` that :func:`write_report` left in a run."""
+    return cast(Summary, json.loads((Path(run_folder) / "summary.json").read_text(encoding="utf-8")))
 
 
 def _write(path: Path, text: str) -> None:

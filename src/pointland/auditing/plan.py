@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from pointland.audit.directory import SCHEMA_VERSION
+from pointland.auditing.directory import SCHEMA_VERSION
 from pointland.data.item import Item
 from pointland.lid import scale
 from pointland.lid.denoising_loss import DenoisingLoss
@@ -145,11 +145,10 @@ def record(
 
 
 def _settings(metric: Metric) -> dict[str, object]:
-    if not is_dataclass(metric):
-        raise TypeError(
-            f"metric {metric!r} is not a dataclass, so its settings cannot be recorded; make it a frozen one"
-        )
-    return asdict(metric)
+    settings: object = metric
+    if not is_dataclass(settings) or isinstance(settings, type):
+        raise TypeError(f"{metric!r} is not a dataclass, so its settings cannot be recorded; make it a frozen one")
+    return asdict(settings)
 
 
 def environment() -> dict[str, str]:

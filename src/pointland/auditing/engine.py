@@ -17,9 +17,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pointland.audit import directory, plan
-from pointland.audit.directory import Run
-from pointland.audit.plan import SHARD, Choice, Task
+from pointland.auditing import directory, plan
+from pointland.auditing.directory import Run
+from pointland.auditing.plan import SHARD, Choice, Task
 from pointland.data.folder import read_folder
 from pointland.data.labels import read_labels
 from pointland.data.picture import Picture, UnreadablePicture, read_picture

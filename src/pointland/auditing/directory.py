@@ -48,14 +48,15 @@ class Run(NamedTuple):
         return self.record.get("finished") is not None
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path | str) -> Run:
     """Read a run, finished or not.
 
     Raises:
         FileNotFoundError: If the folder holds no ``run.json``.
         ValueError: If it was written by a newer schema.
     """
-    return Run(folder, read_record(folder), _read_parts(folder / "rows"), _read_parts(folder / "failed", FAILED))
+    place = Path(folder)
+    return Run(place, read_record(place), _read_parts(place / "rows"), _read_parts(place / "failed", FAILED))
 
 
 def read_record(folder: Path) -> dict[str, Any]:
