@@ -108,8 +108,7 @@ def decide(
     Raises:
         ValueError: If ``fdr`` is not in (0, 1).
     """
-    if not 0 < fdr < 1:
-        raise ValueError(f"fdr {fdr} is not a rate between 0 and 1; 0.05 is customary")
+    check_rate(fdr)
     sign = 1.0 if memorized_when == "low" else -1.0
     v, r = sign * values, sign * reference
     n = len(values)
@@ -147,6 +146,12 @@ def decide(
             f"{fdr:g}; at least {int(np.ceil(1 / fdr))} are needed and some hundreds are good"
         )
     return Decisions(p, q, q <= fdr, rank, stratum, len(edges) + 1, len(r), smallest, needed, undecided)
+
+
+def check_rate(fdr: float) -> None:
+    """Raise ``ValueError`` unless ``fdr`` is a rate between 0 and 1."""
+    if not 0 < fdr < 1:
+        raise ValueError(f"fdr {fdr:g} is not a rate between 0 and 1; 0.05 is customary")
 
 
 def conformal_p_values(values: Floats, reference: Floats) -> Floats:

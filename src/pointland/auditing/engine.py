@@ -28,6 +28,7 @@ from pointland.metrics.evaluations import Evaluations
 from pointland.metrics.metric import Column, Metric
 from pointland.metrics.near_copies import perceptual_hash
 from pointland.model import Model
+from pointland.verdict import check_rate
 
 SAMPLE = 64
 READERS = 2
@@ -97,6 +98,7 @@ def audit(
     Raises:
         ValueError: If the input cannot be audited, or ``out`` holds another run; the message says what to do.
     """
+    check_rate(fdr)
     folder, pictures = Path(out), Path(images)
     for place in (images, reference):
         if place is not None and folder.resolve().is_relative_to(Path(place).resolve()):

@@ -15,6 +15,7 @@ from pointland.auditing.engine import choose, score_batch, tasks_of
 from pointland.data.picture import read_picture
 from pointland.models.diffusers import Dtype, StableDiffusion, Unconditional, load
 from pointland.report import print_table, read_summary, write_report
+from pointland.verdict import check_rate
 
 
 def run_audit(
@@ -42,6 +43,7 @@ def run_audit(
     """Audit, report, print; return whether anything was flagged."""
     if dtype not in get_args(Dtype):
         raise ValueError(f"--dtype {dtype!r} is not one of {', '.join(get_args(Dtype))}")
+    check_rate(fdr)
     scale = sigma_from(sigma)
     console = Console(stderr=True)
     quiet()
