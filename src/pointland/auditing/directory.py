@@ -74,8 +74,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def open_run(folder: Path, record: Mapping[str, object]) -> set[int]:
-    """Create a run directory, or continue one; return the shards that are done.
+def open_run(folder: Path, record: Mapping[str, object]) -> None:
+    """Create a run directory, or make sure that the one there is of the same run.
 
     Raises:
         ValueError: If the directory holds a run with another record, naming the fields that differ, or other files.
@@ -87,7 +87,7 @@ def open_run(folder: Path, record: Mapping[str, object]) -> set[int]:
         for name in ("rows", "failed"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         write_json(path, record)
-        return set()
+        return
     old = json.loads(path.read_text(encoding="utf-8"))
     differing = [
         name
@@ -99,8 +99,10 @@ def open_run(folder: Path, record: Mapping[str, object]) -> set[int]:
         raise ValueError(
             f"{folder} holds a run that differs in {shown}; use another --out, or the same settings to continue"
         )
-    for stale in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
-        stale.unlink()
+
+
+def finished_shards(folder: Path) -> set[int]:
+    """Return the shards whose rows are there."""
     return {int(part.stem.removeprefix("part-")) for part in (folder / "rows").glob("part-*.parquet")}
 
 
@@ -120,7 +122,9 @@ def finish(folder: Path, **fields: object) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of the run directory; the lock dies with the process that holds it.
+    """Keep a second process out of the run directory, and clear what a crash left half written.
+
+    The lock dies with the process that holds it.
 
     Raises:
         ValueError: If another process works in the directory.
@@ -132,6 +136,8 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"another process is working in {folder}; wait for it, or choose another --out") from None
+        for stale in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
+            stale.unlink()
         yield
 
 

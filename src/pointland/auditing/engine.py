@@ -126,11 +126,11 @@ def audit(
         batch_size=batch_size,
         command=command,
     )
-    done = directory.open_run(folder, record)
+    directory.open_run(folder, record)
     if labels is not None:
         directory.write_csv(folder / "labels.csv", ("key", "label"), known.items())
     with directory.locked(folder):
-        _score(model, made, tasks, folder, record, done, batch_size, seed, progress)
+        _score(model, made, tasks, folder, batch_size, seed, progress)
         if directory.read_record(folder).get("finished") is None:
             directory.finish(folder, finished=plan.now())
     return directory.read_run(folder)
@@ -246,8 +246,6 @@ def _score(
     metrics: Sequence[Metric],
     tasks: Sequence[Task],
     folder: Path,
-    record: dict[str, object],
-    done: set[int],
     batch_size: int,
     seed: int,
     progress: Callable[[Progress], None] | None,
@@ -256,6 +254,7 @@ def _score(
     if not model.conditional:
         columns = [column for column in columns if column.needs != "caption"]
     schema = row_schema(columns)
+    done = directory.finished_shards(folder)
     shards = [number for number in range(-(-len(tasks) // SHARD)) if number not in done]
     behind = len(tasks) - sum(len(tasks[n * SHARD : (n + 1) * SHARD]) for n in shards)
     started, fresh = time.monotonic(), 0
