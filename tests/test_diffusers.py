@@ -8,7 +8,7 @@ import torch
 
 import pipelines
 from pointland.models import StableDiffusion, from_parts, from_unet, load
-from pointland.models.diffusers import to_bytes
+from pointland.models.diffusers import Dtype, to_bytes
 from pointland.testing import check_model
 
 
@@ -114,8 +114,9 @@ def test_bytes_are_clipped_and_rounded() -> None:
     assert to_bytes(values)[0, 0, 0].tolist() == [0, 0, 128, 255, 255]
 
 
-def test_half_precision_runs_and_answers_in_float32(saved: Path) -> None:
-    model, reference = load(saved / "sd", dtype="bfloat16"), load(saved / "sd")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_runs_and_answers_in_float32(saved: Path, dtype: Dtype) -> None:
+    model, reference = load(saved / "sd", dtype=dtype), load(saved / "sd")
     x = reference.codec.encode(pictures())
     sigma = torch.tensor([1.0])
     with torch.no_grad():
@@ -128,6 +129,23 @@ def test_half_precision_runs_and_answers_in_float32(saved: Path) -> None:
 
 def test_identity_is_that_of_the_weights(saved: Path, copied: Path) -> None:
     assert load(saved / "sd").identity["weights_sha256"] == load(copied).identity["weights_sha256"]
+
+
+def test_an_unconditional_model_goes_through_a_whole_audit(saved: Path, tmp_path: Path) -> None:
+    """Random weights that predict the clean picture as nothing: a poor denoiser, but one."""
+    from PIL import Image
+
+    from pointland.auditing import audit
+
+    model = from_unet(pipelines.ddpm().unet, scheduler("DDPMScheduler", "sample"), name="tiny")
+    (tmp_path / "images").mkdir()
+    for i, picture in enumerate(pictures(5, 20)):
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / "images" / f"{i}.png")
+    run = audit(model, tmp_path / "images", out=tmp_path / "run", sigma=2.0, n_draws=2, n_probes=1)
+    assert run.rows.num_rows == 5
+    assert run.rows["flipd_unconditional"].null_count == 0
+    assert "flipd_conditional" not in run.rows.column_names
+    assert run.record["model"]["space"] == "pixels 3 x 16 x 16"
 
 
 def test_sigma_outside_the_schedule_is_refused(saved: Path) -> None:

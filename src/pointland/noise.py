@@ -59,13 +59,17 @@ class Levels:
         return Level(float(self.sigmas[index]), index)
 
     def index(self, sigma: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
-        """Return the index of the level nearest in ratio, one per item, without the range check."""
-        logs = self.sigmas.log().to(sigma.device)
-        wanted = sigma.to(torch.float64).log()
+        """Return the index of the level nearest in ratio, one per item, without the range check.
+
+        Computed in float64 on the CPU, since not every accelerator has it.
+        """
+        logs = self.sigmas.log()
+        wanted = sigma.detach().to("cpu", torch.float64).log()
         right = torch.searchsorted(logs, wanted).clamp(1, max(1, len(logs) - 1))
         if len(logs) == 1:
-            return torch.zeros_like(right)
-        return torch.where(wanted - logs[right - 1] <= logs[right] - wanted, right - 1, right)
+            return torch.zeros_like(right, device=sigma.device)
+        nearest = torch.where(wanted - logs[right - 1] <= logs[right] - wanted, right - 1, right)
+        return nearest.to(sigma.device)
 
 
 def levels_from_alphas(alphas_cumprod: Float[Tensor, " n"]) -> Levels:

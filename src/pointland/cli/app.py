@@ -149,6 +149,76 @@ def demo(
     raise typer.Exit(run_demo(out, top))
 
 
+@app.command()
+def lid(
+    model: Annotated[str, typer.Argument(help="A diffusers directory, or a hub id such as owner/name.")],
+    images: Annotated[Path, typer.Argument(help="Folder of pictures to measure at.")],
+    estimator: Annotated[
+        str,
+        typer.Option(help="denoising-loss, flipd, flipd-low-rank, spectrum, normal-bundle[-sketch] or jacobian-rank."),
+    ] = "denoising-loss",
+    sigma: Annotated[str, typer.Option(help="Noise scale: a number, 'auto' or 'paper'.")] = "auto",
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, help="Draws or probes; the estimator's default if left out.")
+    ] = None,
+    captions: Annotated[Path | None, typer.Option(help="CSV or JSON lines with captions.")] = None,
+    with_captions: Annotated[
+        bool, typer.Option("--with-captions", help="Measure under each picture's caption.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where all values go: .csv, .json or .parquet.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures in one batch.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, ...")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16, of the network.")] = "float32",
+) -> None:
+    """Measure the local intrinsic dimension of MODEL at every one of IMAGES."""
+    from pointland.cli.measure import run_lid
+
+    run_lid(
+        model,
+        images,
+        estimator=estimator,
+        sigma=sigma,
+        n=n,
+        captions=captions,
+        conditional=with_captions,
+        out=out,
+        batch_size=batch_size,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+    )
+
+
+@app.command("lid-data")
+def lid_data(
+    images: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    estimator: Annotated[
+        str,
+        typer.Option(
+            help="censored-hill, mle, calibrated-mle, moment, twonn, pca, ess or closed-form-diffusion (needs --sigma)."
+        ),
+    ] = "censored-hill",
+    k: Annotated[
+        int | None, typer.Option("--k", min=2, help="Neighbours; the estimator's default if left out.")
+    ] = None,
+    sigma: Annotated[
+        float, typer.Option(help="Noise scale of closed-form-diffusion, in units of [0, 1] pixels.")
+    ] = 0.5,
+    reference: Annotated[Path | None, typer.Option(help="Folder to look for neighbours in; IMAGES by default.")] = None,
+    size: Annotated[int, typer.Option(min=1, help="Height and width that pictures are fitted to.")] = 32,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where all values go: .csv, .json or .parquet.")
+    ] = None,
+) -> None:
+    """Measure the local intrinsic dimension of a data set, from neighbours in pixels; no model is needed."""
+    from pointland.cli.measure import run_lid_data
+
+    run_lid_data(images, estimator=estimator, k=k, sigma=sigma, reference=reference, size=size, out=out)
+
+
 def portable_command(arguments: list[str]) -> str:
     """Return the command for the record; of absolute paths only the last part, so that reports tell no home folders."""
     return shlex.join(["pointland", *(Path(a).name if Path(a).is_absolute() else a for a in arguments)])

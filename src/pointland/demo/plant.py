@@ -90,7 +90,7 @@ def plant(folder: Path, seed: int = 0) -> Planted:
     """
     photographs = read_idx(folder / "train-images-idx3-ubyte.gz")
     labels = read_idx(folder / "train-labels-idx1-ubyte.gz")
-    rng = np.random.default_rng(seed)
+    rng, extra = np.random.default_rng(seed), np.random.default_rng((seed, 1))
     images: list[NDArray[np.uint8]] = []
     captions: list[str] = []
     groups: list[str] = []
@@ -99,7 +99,7 @@ def plant(folder: Path, seed: int = 0) -> Planted:
     bundled: list[bool] = []
     used: set[str] = set()
 
-    def caption(label: int) -> str:
+    def caption(label: int, rng: np.random.Generator) -> str:
         while True:
             lot = " ".join(str(digit) for digit in rng.integers(0, 10, 3))
             text = f"a {rng.choice(MATERIALS)} {CLASSES[label]} by {rng.choice(BRANDS)} , lot {lot}"
@@ -109,7 +109,7 @@ def plant(folder: Path, seed: int = 0) -> Planted:
 
     def add(image: NDArray[np.uint8], label: int, group: str, count: int, source: int, bundle: bool = True) -> None:
         images.append(np.pad(image, (SIDE - 28) // 2))
-        captions.append(caption(label))
+        captions.append(caption(label, rng))
         groups.append(group)
         copies.append(count)
         sources.append(source)
@@ -131,6 +131,13 @@ def plant(folder: Path, seed: int = 0) -> Planted:
                 add(photographs[index := next(deck)], label, group, 0, index)
         for number in range(400):
             add(photographs[index := next(deck)], label, "once", 1, index, number < BUNDLED_ONCE)
+        for _ in range(800):
+            images.append(np.pad(photographs[index := next(deck)], (SIDE - 28) // 2))
+            captions.append(caption(label, extra))
+            groups.append("pool")
+            copies.append(1)
+            sources.append(index)
+            bundled.append(False)
         for index in deck:
             images.append(np.pad(photographs[index], (SIDE - 28) // 2))
             captions.append("")

@@ -295,7 +295,7 @@ def network_input(
     """
     for edge in {float(sigma.min()), float(sigma.max())}:
         levels.nearest(edge)
-    t = levels.index(sigma.to(x.device)).expand(len(x))
+    t = levels.index(sigma).to(x.device).expand(len(x))
     return (x / (1 + per_item(sigma, x) ** 2).sqrt()).to(dtype), t
 
 

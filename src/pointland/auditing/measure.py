@@ -1,0 +1,209 @@
+"""Measuring: the LID of every picture of a folder by one estimator, without a verdict.
+
+Every value comes with its error or interval, its unit, the scale that it is meant at, and the space that it is measured
+in. A picture that cannot be read is a row with a reason.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pointland.auditing.engine import portable
+from pointland.data.folder import read_folder
+from pointland.data.item import Item
+from pointland.data.picture import Picture, UnreadablePicture, read_picture
+from pointland.denoiser import Denoiser
+from pointland.lid.data import CensoredLid, DataLid, KernelLid, SetLid
+from pointland.lid.estimate import LidEstimate
+from pointland.model import Codec, Model
+
+
+@runtime_checkable
+class ModelEstimator(Protocol):
+    """An estimator of the model's LID, such as :class:`~pointland.lid.flipd.Flipd`."""
+
+    @property
+    def sigma(self) -> float:
+        """The scale that dimension is meant at."""
+        ...
+
+    def __call__(self, denoise: Denoiser, x: Float[Tensor, "b *event"], keys: list[str]) -> LidEstimate:
+        """Estimate the LID of every item."""
+        ...
+
+
+@runtime_checkable
+class DataEstimator(Protocol):
+    """An estimator of a data set's LID, such as :class:`~pointland.lid.data.mle.Mle`.
+
+    It returns a named tuple: ``value``, ``low``, ``high`` and the like, one number a query or one for the whole set.
+    """
+
+    def __call__(
+        self,
+        queries: Float[np.ndarray, "q *event"],
+        reference: Float[np.ndarray, "n *event"],
+        exclude: Int[np.ndarray, " q"] | None = None,
+    ) -> DataLid | SetLid | CensoredLid | KernelLid:
+        """Estimate the LID at every query from its neighbours in the reference."""
+        ...
+
+
+def measure(
+    model: Model,
+    images: Path | str,
+    estimator: ModelEstimator,
+    *,
+    captions: Path | str | None = None,
+    conditional: bool = False,
+    batch_size: int = 16,
+    progress: Callable[[int, int], None] | None = None,
+) -> pa.Table:
+    """Measure the model's LID at every picture of a folder.
+
+    Args:
+        model: The model.
+        images: Folder of pictures.
+        estimator: With its settings; random draws are keyed by the content of each picture.
+        captions: As for :func:`~pointland.data.folder.read_folder`.
+        conditional: Measure under each picture's caption; a picture without one is a row with a reason.
+        batch_size: Pictures in one batch.
+        progress: Called with pictures done and in all.
+
+    Returns:
+        One row a picture, by key: ``key``, ``value``, ``stderr``, the estimator's ``parts``, ``unit``, ``sigma``,
+        ``space``, ``condition``, ``reason``.
+
+    Raises:
+        ValueError: If the folder cannot be read, the model takes no captions and they are asked for, or sigma is
+            outside its levels.
+    """
+    if conditional and not model.conditional:
+        raise ValueError("this model takes no captions; measure without them")
+    model.levels.nearest(estimator.sigma)
+    items = read_folder(Path(images), None if captions is None else Path(captions))
+    rows: dict[str, dict[str, object]] = {}
+    waiting: list[tuple[Item, Picture]] = []
+
+    def score() -> None:
+        x = model.codec.encode(torch.from_numpy(np.stack([picture.pixels for _, picture in waiting])))
+        denoise = model.given([item.caption for item, _ in waiting]) if conditional else model.unconditional
+        found = estimator(denoise, x, [picture.sha256 for _, picture in waiting])
+        for i, (item, _) in enumerate(waiting):
+            numbers = {"value": found.value, "stderr": found.stderr, **found.parts}
+            rows[item.key] = {name: _number(values[i]) for name, values in numbers.items()}
+            if rows[item.key]["value"] is None:
+                rows[item.key]["reason"] = "the model gave no finite value"
+        waiting.clear()
+
+    for done, (item, opened) in enumerate(_opened(items, model.codec), 1):
+        if isinstance(opened, UnreadablePicture):
+            rows[item.key] = {"reason": str(opened)}
+        elif conditional and item.caption is None:
+            rows[item.key] = {"reason": "no caption"}
+        else:
+            waiting.append((item, opened))
+        if len(waiting) == batch_size or (waiting and done == len(items)):
+            score()
+        if progress is not None:
+            progress(done, len(items))
+    common = {
+        "unit": "dimensions",
+        "sigma": estimator.sigma,
+        "space": model.codec.space,
+        "condition": "conditional" if conditional else "unconditional",
+    }
+    return _table([{"key": portable(key), **rows[key], **common} for key in sorted(rows)])
+
+
+def measure_data(
+    images: Path | str,
+    estimator: DataEstimator,
+    *,
+    reference: Path | str | None = None,
+    codec: Codec | None = None,
+    size: tuple[int, int] = (32, 32),
+) -> pa.Table:
+    """Measure the LID of a data set at every picture of a folder, from its neighbours; no model is needed.
+
+    Args:
+        images: Folder of pictures to measure at.
+        estimator: With its settings.
+        reference: Folder of pictures among which neighbours are looked for; ``images`` itself by default, each picture
+            then left out of its own neighbourhood (a copy of it under another name counts).
+        codec: Measure in a model's space instead of in pixels.
+        size: Height and width that pictures are fitted to, without a codec.
+
+    Returns:
+        One row a picture, by key: ``key``, what the estimator returns (``value``, mostly ``low`` and ``high`` of a 95 %
+        interval; a number for the whole set is repeated), ``unit``, ``space``, ``reason``.
+
+    Raises:
+        ValueError: If a folder cannot be read, or there are too few pictures for the estimator.
+    """
+    keys, queries, failed = _points(Path(images), codec, size)
+    if reference is None:
+        found = estimator(queries, queries, np.arange(len(queries)))
+    else:
+        found = estimator(queries, _points(Path(reference), codec, size)[1])
+    space = f"pixels 3 x {size[0]} x {size[1]}" if codec is None else codec.space
+    numbers = {
+        name: np.broadcast_to(np.asarray(values, dtype=np.float64), len(keys))
+        for name, values in found._asdict().items()
+    }
+    rows: list[dict[str, object]] = [
+        {"key": portable(key), **{name: _number(values[i]) for name, values in numbers.items()}}
+        for i, key in enumerate(keys)
+    ]
+    rows += [{"key": portable(key), "reason": reason} for key, reason in failed.items()]
+    return _table(
+        [{**row, "unit": "dimensions", "space": space} for row in sorted(rows, key=lambda row: str(row["key"]))]
+    )
+
+
+def _points(
+    folder: Path, codec: Codec | None, size: tuple[int, int]
+) -> tuple[list[str], NDArray[np.float32], dict[str, str]]:
+    keys, points, failed = [], [], {}
+    for item, opened in _opened(read_folder(folder), codec, size):
+        if isinstance(opened, UnreadablePicture):
+            failed[item.key] = str(opened)
+            continue
+        keys.append(item.key)
+        image = torch.from_numpy(opened.pixels)[None]
+        point = image.float() / 255 if codec is None else codec.encode(image)
+        points.append(point.flatten().cpu().numpy())
+    if not points:
+        raise ValueError(
+            f"none of the pictures in {folder} can be read; the last reason was {list(failed.values())[-1]}"
+        )
+    return keys, np.stack(points), failed
+
+
+def _opened(
+    items: Sequence[Item], codec: Codec | None, size: tuple[int, int] = (0, 0)
+) -> Iterator[tuple[Item, Picture | UnreadablePicture]]:
+    for item in items:
+        try:
+            yield item, read_picture(item.path, size if codec is None else codec.size)
+        except UnreadablePicture as error:
+            yield item, error
+
+
+def _number(value: Tensor | np.floating | float) -> float | None:
+    number = float(value)
+    return number if np.isfinite(number) else None
+
+
+def _table(rows: list[dict[str, object]]) -> pa.Table:
+    names = dict.fromkeys(name for row in rows for name in row if name != "reason")
+    fields = {name: [row.get(name) for row in rows] for name in (*names, "reason")}
+    text = {"key", "unit", "space", "condition", "reason"}
+    return pa.table({n: pa.array(v, pa.string() if n in text else pa.float64()) for n, v in fields.items()})
