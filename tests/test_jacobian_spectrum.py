@@ -37,6 +37,15 @@ def test_the_size_of_latents_takes_few_products() -> None:
     assert found.parts["directions"].tolist() == [16]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("d", [1024, 3072])
+def test_high_dimension(d: int) -> None:
+    """The linear mixture of METHODS section B, where the published bundle errs by 529 and 2,949."""
+    model = exact.mixture(d, (10, 80, 200))
+    x = torch.cat([piece.sample(1, seed=1) for piece in model.pieces])
+    assert JacobianRank(0.05)(model, x, names(3)).value.tolist() == [10, 80, 200]
+
+
 def test_every_exact_model_gives_its_own_dimension(exact_model: Exact) -> None:
     x = exact_model.sample(6, seed=4)
     found = JacobianRank(0.01)(exact_model, x, names(6))
@@ -116,13 +125,32 @@ def test_too_few_directions_are_a_lower_bound_and_say_so() -> None:
     assert (full.value.item(), full.parts["saturated"].item()) == (12, 0)
 
 
+def test_a_network_with_large_negative_eigenvalues_and_no_gap_is_not_cut_short() -> None:
+    """What a sketch sees first are the largest eigenvalues of either sign; the trained miniature is of this kind."""
+    axes = torch.linalg.qr(torch.randn(96, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
+    values = torch.cat([torch.full((5,), 0.97), torch.linspace(0.0, -2.0, 91)]).double()
+    matrix: Tensor = axes @ torch.diag(values) @ axes.T
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        return x @ matrix
+
+    x = torch.zeros(1, 96, dtype=torch.float64)
+    found = JacobianRank(1.0)(denoise, x, ["a"])
+    assert (found.value.item(), found.parts["saturated"].item()) == (5, 0)
+    few = JacobianRank(1.0, n_most=32)(denoise, x, ["a"])
+    assert few.value.item() <= 5
+    assert (few.parts["saturated"].item(), few.parts["leak"].item() > 0.1) == (1, True)
+
+
 def test_the_gap_decides_between_a_tenth_and_nine_tenths() -> None:
-    values = torch.tensor([[0.99, 0.6, 0.55, 0.01], [0.99, 0.35, 0.3, 0.0], [0.09, 0.05, 0.0, 0.0]])
+    values = torch.tensor(
+        [[0.99, 0.6, 0.55, 0.01], [0.99, 0.35, 0.3, 0.0], [0.09, 0.05, 0.0, 0.0], [0.99, 0.98, 0.3, 0.3]]
+    )
     split = count_directions(values)
-    assert split.size.tolist() == [3, 3, 0]
-    assert (split.gap > 2).all()
+    assert split.size.tolist() == [3, 3, 0, 2]
+    assert (split.gap > 3).all()
     none = count_directions(torch.linspace(0.95, 0.05, 40)[None])
-    assert none.gap < 0.6  # no gap at all, and the diagnostic says so
+    assert (none.size.item(), none.gap.item() < 0.6) == (20, True)  # no gap at all, and the diagnostic says so
 
 
 def test_errors() -> None:

@@ -8,7 +8,7 @@ from pointland import draws, exact
 from pointland.lid.normal_bundle import NormalBundle, NormalBundleSketch, normal_bundle
 
 Exact = exact.Circle | exact.Gaussian | exact.Mixture | exact.Points
-BOTH = [NormalBundle, NormalBundleSketch]
+BOTH: list[type[NormalBundle] | type[NormalBundleSketch]] = [NormalBundle, NormalBundleSketch]
 
 
 def names(n: int) -> list[str]:
@@ -98,7 +98,17 @@ def test_the_function_is_the_dataclass_and_pictures_are_vectors() -> None:
 def test_the_whole_residual_of_a_point_off_the_manifold_is_no_direction() -> None:
     plane = exact.subspace(d=16, k=16)
     x = plane.sample(2, seed=0) + 20.0
-    assert NormalBundle(0.5)(plane, x, names(2)).value.tolist() == [16, 16]
+    assert NormalBundle(0.1)(plane, x, names(2)).value.tolist() == [16, 16]
+
+
+@pytest.mark.parametrize("bundle", BOTH)
+def test_curvature_leaves_a_small_gap_and_the_right_count(
+    bundle: type[NormalBundle] | type[NormalBundleSketch],
+) -> None:
+    circle = exact.circle(d=20)
+    x = circle.sample(32, seed=1)
+    for sigma in (0.01, 0.045, 0.1):
+        assert bundle(sigma)(circle, x, names(32)).value.tolist() == [1] * 32
 
 
 def test_errors() -> None:

@@ -52,7 +52,7 @@ def test_enough_steps_give_the_filter_of_every_exact_model(exact_model: Exact) -
     probes = draws.signs(x, names(2), 3, 0)
     wanted = torch.einsum("nbi,bij,nbj->nb", probes.flatten(2), filtered, probes.flatten(2)).mean(0)
     for sides in ("one", "both"):
-        found = filtered_spectrum(exact_model, x, sigma, probes=probes, n_steps=d + 2, sides=sides)  # type: ignore[arg-type]  # one of two
+        found = filtered_spectrum(exact_model, x, sigma, probes=probes, n_steps=d + 2, sides=sides)
         torch.testing.assert_close(found.value, wanted, rtol=1e-6, atol=1e-6)
 
 
@@ -152,7 +152,11 @@ def test_errors() -> None:
     x = plane.sample(1, seed=0)
     with pytest.raises(ValueError, match="at least one probe"):
         filtered_spectrum(plane, x, torch.tensor([0.1]), probes=torch.empty(0, 1, 4))
-    for made in (FilteredSpectrum(0.1, n_steps=0), FilteredSpectrum(0.1, cutoff=0.0), FilteredSpectrum(0.1, power=-1)):
+    for made in (
+        FilteredSpectrum(0.1, n_steps=0),
+        FilteredSpectrum(0.1, cutoff=0.0),
+        FilteredSpectrum(0.1, power=-1.0),
+    ):
         with pytest.raises(ValueError, match="must be positive"):
             made(plane, x, ["a"])
     with pytest.raises(ValueError, match="sigma must be positive and finite"):

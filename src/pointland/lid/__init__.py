@@ -13,7 +13,7 @@ from pointland.lid.jacobian_spectrum import JacobianRank, JacobianSpectrum, jaco
 from pointland.lid.likelihood import DiffusionLidl, Lidl, LogDensity, flow_log_density, lidl
 from pointland.lid.normal_bundle import NormalBundle, NormalBundleSketch, normal_bundle, normal_bundle_sketch
 from pointland.lid.on_manifold import OnManifold, on_manifold
-from pointland.lid.plateau import LidCurve, OnPlateau, Plateau, knee, plateau
+from pointland.lid.plateau import LidCurve, OnPlateau, Plateau, common_plateau, knee, plateau
 from pointland.lid.posterior import DecoderRank, Posterior, PosteriorLid, decoder_rank, latent_spread, posterior
 from pointland.lid.pushforward import Inversion, Inverted, Pushforward, PushforwardLid, invert, pushforward
 from pointland.lid.scale import Sweep, sweep
@@ -47,6 +47,7 @@ __all__ = [
     "Pushforward",
     "PushforwardLid",
     "Sweep",
+    "common_plateau",
     "decoder_rank",
     "denoising_loss",
     "filtered_spectrum",
