@@ -57,6 +57,24 @@ def main() -> NoReturn:
     sys.exit(code or 0)
 
 
+def version(asked: bool) -> None:
+    """Print the version and leave."""
+    if asked:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"pointland {installed('pointland')}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Find the images a generative model has memorized, from the geometry it learned."""
+
+
 @app.command()
 def audit(
     model: Annotated[str, typer.Argument(help="A diffusers directory, or a hub id such as owner/name.")],
