@@ -1,17 +1,25 @@
-# The commands of the README. `make setup` makes .venv; the others call it.
+# The commands of the README. `make setup` makes .venv for development, `make demo` needs the package alone.
 PYTHON ?= python3
 VENV := .venv
+PIP := $(VENV)/bin/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: demo test setup bench clean
 
-setup: $(VENV)/.ready
+setup: $(VENV)/.test
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+
+$(VENV)/.package: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable .
 	touch $@
 
-demo: setup
+$(VENV)/.test: $(VENV)/.package
+	$(PIP) --editable '.[test]'
+	touch $@
+
+demo: $(VENV)/.package
+	rm -rf demo-run
 	$(VENV)/bin/pointland demo --out demo-run
 
 test: setup
@@ -19,6 +27,8 @@ test: setup
 
 bench: setup
 	$(VENV)/bin/python benchmarks/shared_evaluations.py
+	$(VENV)/bin/python benchmarks/derivatives.py
+	$(VENV)/bin/python benchmarks/startup.py
 
 clean:
 	rm -rf $(VENV) demo-run build dist

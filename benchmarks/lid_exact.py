@@ -36,7 +36,7 @@ from pointland.noise import sigma_of_time
 
 Estimator = Callable[[Denoiser, Tensor, list[str]], LidEstimate]
 Table = dict[str, dict[str, float]]
-FIXED = sigma_of_time(0.01)  # 0.045, the fixed time of METHODS section J
+FIXED = sigma_of_time(0.01)  # 0.045, time 0.01 of the SDE, a fixed choice
 TARGETS = {"exact": 0.05, "high": 5.0}
 
 

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,18 @@ def test_unreadable_pictures_are_listed_and_change_nothing_else(model: ExactMode
     np.testing.assert_allclose(
         found.rows["flipd_unconditional"].to_pylist(), wanted["flipd_unconditional"].to_pylist(), rtol=1e-5
     )
+
+
+def test_a_broken_file_of_any_name_is_listed(model: ExactModel, tmp_path: Path) -> None:
+    (tmp_path / "images" / os.fsdecode(b"b\xffad.png")).write_bytes(b"")
+    found = run(model, tmp_path)
+    assert found.failed["key"].to_pylist() == ["b\\xffad.png"]
+    assert found.finished
+
+
+def test_a_column_without_a_suspicious_end_decides_nothing(model: ExactModel, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot decide by 'score_norm_unconditional'"):
+        run(model, tmp_path, decide_by="score_norm_unconditional")
 
 
 def test_no_caption_is_a_reason_not_a_number(model: ExactModel, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from miniatures import cut
 from pointland.auditing import read_run
 from pointland.cli.app import portable_command
-from pointland.demo import MINIATURE, Demo
+from pointland.data import read_labels
+from pointland.demo import MINIATURE, Demo, unpack
 
 POINTLAND = Path(sys.executable).parent / "pointland"
 QUICK = ["--sigma", "0.3", "--n-draws", "1", "--n-probes", "1", "--device", "cpu"]
@@ -90,6 +91,38 @@ def test_a_second_run_continues_and_another_setting_is_refused(audited: Path, sm
     )
     assert other.returncode == 2
     assert "differs in" in other.stderr
+
+
+def test_nothing_scored_is_no_green_light(small: Demo, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "images" / name).write_bytes(b"")
+    done = pointland(
+        "audit", MINIATURE, tmp_path / "images", "--reference", small.reference, "-o", tmp_path / "run", *QUICK
+    )
+    assert done.returncode == 2
+    assert "no verdict" in " ".join(done.stderr.split())
+
+
+def test_the_memorizing_set_is_flagged_and_a_clean_one_is_not(tmp_path: Path) -> None:
+    """The same weights and reference: first pictures repeated in training, then pictures never seen."""
+    whole = unpack(tmp_path / "demo")
+    labels = read_labels(whole.labels, [path.name for path in whole.images.glob("*.png")])
+    (tmp_path / "repeated").mkdir()
+    (tmp_path / "clean").mkdir()
+    (tmp_path / "reference").mkdir()
+    for name, label in labels.items():
+        if label in ("x20", "x50"):
+            shutil.copy(whole.images / name, tmp_path / "repeated" / name)
+    for source, target, n in ((whole.disjoint, "clean", 100), (whole.reference, "reference", 200)):
+        for path in sorted(source.glob("*.png"))[:n]:
+            shutil.copy(path, tmp_path / target / path.name)
+    settings = ["--reference", tmp_path / "reference", "--sigma", "0.3", "--n-draws", "2", "--n-probes", "1"]
+    repeated = pointland("audit", MINIATURE, tmp_path / "repeated", "-o", tmp_path / "run", *settings)
+    assert repeated.returncode == 10, repeated.stdout + repeated.stderr
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["verdict"]["n_flagged"] >= 36  # of 40
+    clean = pointland("audit", MINIATURE, tmp_path / "clean", "-o", tmp_path / "clean-run", *settings)
+    assert clean.returncode == 0, clean.stdout + clean.stderr
 
 
 def test_dry_run_writes_nothing(small: Demo, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
@@ -74,7 +73,20 @@ def test_the_autoencoder_keeps_the_pictures(tmp_path: Path) -> None:
     assert 10 * float(torch.log10(255**2 / error)) > 27  # dB
 
 
-@pytest.mark.slow
+def test_the_record_is_of_these_files() -> None:
+    record = json.loads((MINIATURE.parent / "record.json").read_text())
+    for name, digest in record["sha256"].items():
+        assert hashlib.sha256((MINIATURE.parent / name).read_bytes()).hexdigest() == digest, name
+    assert {len(record["split"][group]) for group in ("x2", "x5", "x10", "x20", "x50")} == {20}
+    seen = [source for group, sources in record["split"].items() if group != "template" for source in sources]
+    assert len(seen) == len(set(seen))  # no photograph is in two groups
+
+
+def test_nothing_of_the_machine_it_was_made_on_is_in_it() -> None:
+    for path in MINIATURE.rglob("*.json"):
+        assert "_name_or_path" not in path.read_text(encoding="utf-8")
+
+
 def test_the_planted_truth_is_found(tmp_path: Path) -> None:
     demo = unpack(tmp_path / "pictures")
     run = audit(

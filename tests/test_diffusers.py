@@ -127,8 +127,13 @@ def test_half_precision_runs_and_answers_in_float32(saved: Path, dtype: Dtype) -
     assert model.identity["weights_sha256"] != reference.identity["weights_sha256"]
 
 
-def test_identity_is_that_of_the_weights(saved: Path, copied: Path) -> None:
-    assert load(saved / "sd").identity["weights_sha256"] == load(copied).identity["weights_sha256"]
+def test_identity_is_that_of_weights_and_settings(saved: Path, copied: Path) -> None:
+    before = load(saved / "sd").identity
+    assert load(copied).identity == before
+    scheduler("DDIMScheduler", "v_prediction").save_pretrained(copied / "scheduler")
+    after = load(copied).identity
+    assert after["weights_sha256"] == before["weights_sha256"]
+    assert after["settings_sha256"] != before["settings_sha256"]
 
 
 def test_an_unconditional_model_goes_through_a_whole_audit(saved: Path, tmp_path: Path) -> None:
@@ -252,6 +257,17 @@ class TestRefused:
         with pytest.raises(ValueError, match="pickle"):
             load(copied)
         assert not (copied / "canary").exists()
+
+    @pytest.mark.parametrize("part", ["tokenizer", "scheduler"])
+    def test_a_part_without_its_files(self, copied: Path, part: str) -> None:
+        for path in (copied / part).iterdir():
+            path.unlink()
+        with pytest.raises(ValueError, match=part):
+            load(copied)
+
+    def test_a_device_that_is_not_there(self, copied: Path) -> None:
+        with pytest.raises(ValueError, match="cannot be used"):
+            load(copied, device="warp")
 
     def test_a_flow_scheduler(self, copied: Path) -> None:
         from diffusers import FlowMatchEulerDiscreteScheduler

@@ -8,6 +8,11 @@ import pytest
 from pointland.auditing import directory
 
 
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(exist_ok=True)
+
+
 def record(**changes: object) -> dict[str, object]:
     return {
         "schema_version": 1,
@@ -40,6 +45,28 @@ def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert not run.finished
     directory.finish(tmp_path / "run", finished="now")
     assert directory.read_run(tmp_path / "run").finished
+
+
+def test_a_crash_before_the_record_can_be_continued(tmp_path: Path) -> None:
+    for name in ("rows", "failed"):
+        (tmp_path / "run" / name).mkdir()
+    (tmp_path / "run" / ".lock").touch()
+    directory.open_run(tmp_path / "run", record())
+    assert directory.finished_shards(tmp_path / "run") == set()
+
+
+def test_another_environment_is_allowed_and_kept(tmp_path: Path) -> None:
+    for torch in ("2", "3", "3", "2"):
+        directory.open_run(tmp_path / "run", record(environment={"torch": torch}))
+    assert directory.read_record(tmp_path / "run")["continued"] == [{"torch": "3"}]
+
+
+def test_a_failure_that_was_mended_is_gone(tmp_path: Path) -> None:
+    directory.open_run(tmp_path / "run", record())
+    failed = pa.table({"key": ["d"], "role": ["audited"], "reason": ["0 bytes"]})
+    directory.write_table(tmp_path / "run" / "failed" / "part-000000.parquet", failed)  # and then the power went
+    directory.commit(tmp_path / "run", 0, rows("d"), directory.FAILED.empty_table())
+    assert directory.read_run(tmp_path / "run").failed.num_rows == 0
 
 
 def test_another_record_is_refused_by_name(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_the_memorizing_caption_shows() -> None:
 
 
 def test_euler_steps_follow_the_flow() -> None:
-    """On a Gaussian the flow is a pure scaling, x(s) = x sqrt(1 + s^2) / sqrt(1 + s0^2); many steps converge to it."""
+    """Towards a memorized picture the flow stands still; many steps converge to the difference taken right there."""
     batch = batch_of(captions=["word"] * 4)
     fine = EulerGuidanceNorm(0.5, 0.01, n_steps=400)(batch)["guidance_norm_euler"]
     model = batch.model

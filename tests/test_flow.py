@@ -92,7 +92,7 @@ def test_the_soft_formula_is_flipd_of_the_gaussian_that_the_affine_flow_is() -> 
         found, truth = flow(encode, x, sigma), flipd_exact(model, x, sigma)
         torch.testing.assert_close(found.soft, truth.value, rtol=1e-6, atol=1e-8)
         torch.testing.assert_close(found.soft_count, truth.parts["trace"], rtol=1e-6, atol=1e-8)
-        # the form of METHODS section H, from l and u
+        # the closed form in l and u
         sizes, u = found.singular_values**2, found.latents
         written = 5 + s**2 * (sizes * (u / (sizes + s**2)) ** 2 - 1 / (sizes + s**2)).sum(-1)
         torch.testing.assert_close(found.soft, written, rtol=1e-9, atol=1e-9)

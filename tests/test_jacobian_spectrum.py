@@ -40,7 +40,7 @@ def test_the_size_of_latents_takes_few_products() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("d", [1024, 3072])
 def test_high_dimension(d: int) -> None:
-    """The linear mixture of METHODS section B, where the published bundle errs by 529 and 2,949."""
+    """A linear mixture in high dimension, where the published normal bundle is said to err by 529 and 2,949."""
     model = exact.mixture(d, (10, 80, 200))
     x = torch.cat([piece.sample(1, seed=1) for piece in model.pieces])
     assert JacobianRank(0.05)(model, x, names(3)).value.tolist() == [10, 80, 200]

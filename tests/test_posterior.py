@@ -21,7 +21,8 @@ from pointland.lid.pushforward import Generator, pushforward
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 VAES, DIGITS = SHARED / "models" / "vae_mnist", SHARED / "mnist" / "mnist_4k.npz"
 pretrained = pytest.mark.skipif(
-    not (VAES.exists() and DIGITS.exists()), reason="no pretrained VAEs in ../shared/data/models/vae_mnist"
+    not (VAES.exists() and DIGITS.exists()),
+    reason="needs pretrained VAEs and digits in a data folder beside the repository",
 )
 
 LENGTHS = torch.tensor([3.0, 1.0, 0.4, 0.0, 0.0], dtype=torch.float64)

@@ -1,7 +1,8 @@
+import pytest
 import torch
 
 from pointland import exact
-from pointland.lid.scale import PAPER_SIGMA, candidates, sweep
+from pointland.lid.scale import PAPER_SIGMA, Sweep, candidates, sweep
 from pointland.noise import Levels
 
 
@@ -24,6 +25,21 @@ def test_a_sweep_finds_the_scale_at_which_things_differ() -> None:
     assert found.values.shape == (5, 24)
     assert found.best < 1.0
     assert (found.values.diff(dim=0)[:, ~memorized].mean(-1) <= 0).all()  # the soft count falls with sigma
+
+
+def test_a_level_with_missing_values_is_never_chosen() -> None:
+    values = torch.tensor([[1.0, 2.0, 3.0, 9.0], [1.0, 90.0, 300.0, float("nan")]])
+    found = Sweep(torch.tensor([0.3, 2.0]), values, torch.ones(2, 4))
+    assert found.best == pytest.approx(0.3)
+    assert found.resolution.isfinite().all()
+
+
+def test_batches_change_nothing() -> None:
+    plane = exact.subspace(d=8, k=3)
+    x, keys = plane.sample(7, seed=0), [str(i) for i in range(7)]
+    sigmas = torch.tensor([0.1, 1.0])
+    whole, parts = sweep(plane, x, keys, sigmas), sweep(plane, x, keys, sigmas, batch_size=2)
+    torch.testing.assert_close(whole.values, parts.values)
 
 
 def test_candidates_are_trained_levels() -> None:

@@ -11,7 +11,7 @@ from pointland.auditing.directory import read_run
 from pointland.report import evidence, summarize
 from pointland.report.density import density
 from pointland.report.evidence import in_order, roc
-from pointland.report.items import read_labels
+from pointland.report.items import saved_labels
 from pointland.report.words import clean, number, percent, private, probability, upright
 from pointland.verdict import auroc
 
@@ -109,9 +109,9 @@ def test_labels_without_controls_and_labels_of_nothing(tmp_path: Path) -> None:
 def test_labels_need_their_header(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file,group\na,b\n")
     with pytest.raises(ValueError, match="it needs key,label"):
-        read_labels(tmp_path / "labels.csv")
+        saved_labels(tmp_path / "labels.csv")
     (tmp_path / "labels.csv").write_bytes(b"\xef\xbb\xbfkey,label\n\xff.png, x5 \nb,\n")
-    assert read_labels(tmp_path / "labels.csv") == {"\\xff.png": "x5"}
+    assert saved_labels(tmp_path / "labels.csv") == {"\\xff.png": "x5"}
 
 
 def test_a_reference_that_repeats_audited_pictures_is_a_warning(tmp_path: Path) -> None:

@@ -23,6 +23,22 @@ def test_the_false_discovery_rate_is_kept() -> None:
     assert np.mean(shares) < 0.1  # Benjamini-Hochberg keeps 0.1 x 240 / 300 = 0.08
 
 
+@pytest.mark.parametrize(("n", "m", "copies"), [(299, 180, 12), (599, 180, 6), (399, 1300, 65)])
+def test_exactly_as_many_as_are_needed_are_flagged(n: int, m: int, copies: int) -> None:
+    """As many values below every reference as the report says are needed, to the last: rounding must not lose them."""
+    values = np.concatenate([np.full(copies, -10.0), np.linspace(1, 2, m - copies)])
+    found = decide(values, np.linspace(0, 3, n), memorized_when="low", fdr=0.05)
+    assert found.needed == copies
+    assert found.flagged.sum() == copies
+
+
+def test_nothing_known_is_no_verdict() -> None:
+    assert (
+        "no audited picture has a value"
+        in decide(np.full(3, np.nan), np.arange(50.0), memorized_when="low", fdr=0.05).undecided
+    )
+
+
 def test_directions_mirror_each_other() -> None:
     rng = np.random.default_rng(2)
     values, reference = rng.normal(size=40), rng.normal(size=80)

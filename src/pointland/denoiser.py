@@ -4,13 +4,14 @@ A denoiser is the model's estimate of the clean point, :math:`D(x; \sigma) = \ma
 Networks are trained to predict other things at a scaled input :math:`x_t = \alpha x` with :math:`\alpha = 1/\sqrt{1 +
 \sigma^2}`; the functions here take such a prediction back to :math:`D`, in float32 whatever the network ran in:
 
-=============  =====================================  ==============================================================
-prediction     the network's target                   denoised
-=============  =====================================  ==============================================================
-``epsilon``    the noise :math:`n`                    :math:`x - \sigma \hat n` ``v``          :math:`\alpha n -
-\alpha\sigma x_0`    :math:`x / (1 + \sigma^2) - \sigma / \sqrt{1 + \sigma^2} \, \hat v` ``sample``     :math:`x_0`
-itself ``velocity``   :math:`n - x_0` (rectified flow)       :math:`(x - \sigma \hat u) / (1 + \sigma)`
-=============  =====================================  ==============================================================
+=============  ===================================  ===========================================================
+prediction     the network's target                 denoised
+=============  ===================================  ===========================================================
+``epsilon``    the noise :math:`n`                  :math:`x - \sigma \hat n`
+``v``          :math:`\alpha n - \alpha\sigma x_0`  :math:`x/(1 + \sigma^2) - \sigma\hat v / \sqrt{1 + \sigma^2}`
+``sample``     :math:`x_0`                          itself
+``velocity``   :math:`n - x_0` (rectified flow)     :math:`(x - \sigma \hat u) / (1 + \sigma)`
+=============  ===================================  ===========================================================
 
 Sources: Ho et al. 2020 (epsilon), Salimans & Ho 2022 (v), Liu et al. 2022 (velocity). For rectified flow
 :math:`x_t = (1 - t) x_0 + t n`, so :math:`\sigma = t / (1 - t)` and :math:`x_t = x / (1 + \sigma)`.

@@ -2,14 +2,14 @@ r"""Directional derivatives and traces of a denoiser's Jacobian :math:`J_D(x; \s
 
 Four ways to the same number, tested against the exact Jacobian:
 
-=====================  ============================  =================================================================
-method                 cost of ``n`` probes          use
-=====================  ============================  =================================================================
-``vjp``                about ``1 + n`` forwards      default: one retained graph, through every attention kernel ``jvp``
-3 to 4 forwards a probe       models that set up no graph; needs the math attention kernel (scoped)
-``finite-difference``  2 forwards a probe            no autodiff at all; step ``0.01 sigma``, float32 or float64 only
-``exact``              about ``1 + d`` forwards      small ``d``
-=====================  ============================  =================================================================
+=====================  ========================  ==========================================================
+method                 cost of ``n`` probes      use
+=====================  ========================  ==========================================================
+``vjp``                about ``1 + n`` forwards  default: one retained graph, through every attention kernel
+``jvp``                3 to 4 forwards a probe   models that set up no graph; scoped math attention kernel
+``finite-difference``  2 forwards a probe        no autodiff at all; step ``0.01 sigma``, float32 or float64
+``exact``              about ``1 + d`` forwards  :func:`jacobian`, for small ``d``
+=====================  ========================  ==========================================================
 
 ``vjp`` yields :math:`J^T v` and the others :math:`J v`; the quadratic form :math:`v^T J v` is the same. Probes with
 identity covariance make it an unbiased estimate of the trace (Hutchinson); signs have the least variance (Rademacher).

@@ -135,7 +135,9 @@ def decide(
     smallest = 1 / (1 + max(np.bincount(of_reference).tolist())) if len(r) else float("nan")
     needed = int(np.ceil(round(smallest * known.sum() / fdr, 9))) if len(r) else 0
     undecided = ""
-    if not len(r):
+    if not known.any():
+        undecided = "no audited picture has a value in this column, so nothing is known of any"
+    elif not len(r):
         undecided = (
             "no reference: the ranking says which pictures are the most suspicious, not whether any is memorized; "
             "pass --reference with pictures of the same kind that the model never trained on"
@@ -145,7 +147,7 @@ def decide(
             f"the reference is too small: with {len(r)} no p-value is below {smallest:.2g}, the rate asked for is "
             f"{fdr:g}; at least {int(np.ceil(1 / fdr))} are needed and some hundreds are good"
         )
-    return Decisions(p, q, q <= fdr, rank, stratum, len(edges) + 1, len(r), smallest, needed, undecided)
+    return Decisions(p, q, q <= fdr * (1 + 1e-9), rank, stratum, len(edges) + 1, len(r), smallest, needed, undecided)
 
 
 def check_rate(fdr: float) -> None:

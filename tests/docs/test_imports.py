@@ -1,4 +1,4 @@
-"""STYLE section 1 as tests: who may import whom, and what files may not be called."""
+"""The layers of CONTRIBUTING.md as a test: who may import whom, and what files may not be called."""
 
 import ast
 import os
@@ -15,7 +15,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__in
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "base", "core", "misc", "manager", "factory", "config"}
 HEAVY = {"torch", "diffusers", "transformers"}
 
-# What each part may import besides itself; see STYLE section 1, "Imports and dependencies".
+# What each part may import besides itself; see CONTRIBUTING.md, "How the code is laid out".
 LOWEST = {"noise", "denoiser", "model", "draws"}
 LID = LOWEST | {"derivatives"}
 METRICS = LID | {"lid"}
@@ -91,7 +91,7 @@ def parse(path: Path) -> ast.Module:
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_lower_layers_never_import_higher_ones(path: Path) -> None:
     part = part_of(path)
-    assert part in ALLOWED, f"{part} is in no layer: add it to ALLOWED here and to the table of DESIGN section 3"
+    assert part in ALLOWED, f"{part} is in no layer: add it to ALLOWED here and to CONTRIBUTING.md"
     for line, module in modules_imported(parse(path), path):
         names = module.split(".")
         if names[0] != "pointland":

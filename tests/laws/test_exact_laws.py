@@ -1,4 +1,4 @@
-"""The standing laws of STYLE section 7, on exact models, by exact Jacobians."""
+"""The standing laws of every estimator, on exact models, by exact Jacobians."""
 
 import pytest
 import torch

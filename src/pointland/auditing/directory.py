@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 1
 FAILED = pa.schema([("key", pa.string()), ("role", pa.string()), ("reason", pa.string())])
-VOLATILE = ("created", "finished", "environment", "command")
+OURS = (".lock", "rows", "failed")  # what a crash before run.json can leave
+VOLATILE = ("continued", "created", "finished", "environment", "command")
 
 
 class Run(NamedTuple):
@@ -75,15 +76,14 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def open_run(folder: Path, record: Mapping[str, object]) -> None:
-    """Create a run directory, or make sure that the one there is of the same run.
+    """Create a run in a directory, or make sure that the one there is the same run; call it under :func:`locked`.
 
     Raises:
         ValueError: If the directory holds a run with another record, naming the fields that differ, or other files.
     """
+    check_usable(folder)
     path = folder / "run.json"
     if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise ValueError(f"{folder} exists and is not a run; choose an empty or new folder for --out")
         for name in ("rows", "failed"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         write_json(path, record)
@@ -99,6 +99,18 @@ def open_run(folder: Path, record: Mapping[str, object]) -> None:
         raise ValueError(
             f"{folder} holds a run that differs in {shown}; use another --out, or the same settings to continue"
         )
+    known = [old.get("environment"), *old.get("continued", [])]
+    if record.get("environment") not in known:
+        write_json(path, {**old, "continued": [*old.get("continued", []), record.get("environment")]})
+
+
+def check_usable(folder: Path) -> None:
+    """Raise ``ValueError`` if a folder holds other things than a run."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; choose a folder for --out")
+    fresh = folder.exists() and not (folder / "run.json").exists()
+    if fresh and any(item.name not in OURS for item in folder.iterdir()):
+        raise ValueError(f"{folder} exists and is not a run; choose an empty or new folder for --out")
 
 
 def finished_shards(folder: Path) -> set[int]:
@@ -111,6 +123,8 @@ def commit(folder: Path, shard: int, rows: pa.Table, failed: pa.Table) -> None:
     name = f"part-{shard:06d}.parquet"
     if failed.num_rows:
         write_table(folder / "failed" / name, failed)
+    else:
+        (folder / "failed" / name).unlink(missing_ok=True)  # of a crash before this commit, and mended since
     write_table(folder / "rows" / name, rows)
 
 

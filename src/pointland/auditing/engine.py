@@ -104,6 +104,7 @@ def audit(
         if place is not None and folder.resolve().is_relative_to(Path(place).resolve()):
             raise ValueError(f"the run directory {folder} lies inside the pictures {place}; choose an --out elsewhere")
     tasks = tasks_of(pictures, captions, reference, reference_captions)
+    directory.check_usable(folder)
     known = {}
     if labels is not None:
         known = read_labels(Path(labels), {task.item.key for task in tasks if task.role == "audited"})
@@ -114,23 +115,36 @@ def audit(
         else plan.listing(Path(reference), [task.item for task in tasks if task.role == "reference"], folder),
     }
     earlier = directory.read_record(folder)["sigma"] if (folder / "run.json").exists() else None
-    chosen, made = choose(model, tasks, sigma, metrics, n_draws=n_draws, n_probes=n_probes, seed=seed, earlier=earlier)
+    settled = choose(
+        model,
+        tasks,
+        sigma,
+        metrics,
+        n_draws=n_draws,
+        n_probes=n_probes,
+        batch_size=batch_size,
+        seed=seed,
+        earlier=earlier,
+    )
     record = plan.record(
         model,
-        made,
+        settled.metrics,
         data=data,
-        sigma=chosen,
+        sigma=settled.sigma,
         seed=seed,
         fdr=fdr,
         decide_by=decide_by,
         batch_size=batch_size,
         command=command,
+        device=settled.device,
     )
-    directory.open_run(folder, record)
-    if labels is not None:
-        directory.write_csv(folder / "labels.csv", ("key", "label"), known.items())
+    folder.mkdir(parents=True, exist_ok=True)
     with directory.locked(folder):
-        _score(model, made, tasks, folder, batch_size, seed, progress)
+        directory.open_run(folder, record)
+        if labels is not None:
+            rows = [(portable(key), label) for key, label in known.items()]
+            directory.write_csv(folder / "labels.csv", ("key", "label"), rows)
+        _score(model, settled.metrics, tasks, folder, batch_size, seed, progress)
         if directory.read_record(folder).get("finished") is None:
             directory.finish(folder, finished=plan.now())
     return directory.read_run(folder)
@@ -149,6 +163,20 @@ def tasks_of(
     return tasks
 
 
+class Settled(NamedTuple):
+    """What is decided before scoring.
+
+    Attributes:
+        sigma: Its entry in the record: ``value``, ``chosen``, ``curve``.
+        metrics: With their settings.
+        device: Where the model's points are.
+    """
+
+    sigma: dict[str, Any]
+    metrics: list[Metric]
+    device: str
+
+
 def choose(
     model: Model,
     tasks: Sequence[Task],
@@ -157,10 +185,11 @@ def choose(
     *,
     n_draws: int,
     n_probes: int,
+    batch_size: int,
     seed: int,
     earlier: dict[str, Any] | None = None,
-) -> tuple[dict[str, Any], list[Metric]]:
-    """Settle sigma and the metrics; return sigma's entry of the record and the metrics.
+) -> Settled:
+    """Settle sigma and the metrics.
 
     A run that is continued keeps the sigma that it chose ``earlier``.
 
@@ -168,25 +197,29 @@ def choose(
         ValueError: If no picture of a sample can be read, or the model does not denoise: then its scheduler is not the
             one it was trained with, or its prediction type is wrong.
     """
-    x, keys = _sample(model, tasks, seed)
+    x, keys = _sample(model, tasks, batch_size, seed)
     curve: dict[str, object] | None = None
     value = scale.PAPER_SIGMA if sigma == "paper" else sigma
     if value == "auto" and earlier is not None and earlier["chosen"] == "auto":
         value, curve = earlier["value"], earlier["curve"]
     elif value == "auto":
-        found = scale.sweep(model.unconditional, x, keys, scale.candidates(model.levels), seed=seed)
+        found = scale.sweep(
+            model.unconditional, x, keys, scale.candidates(model.levels), seed=seed, batch_size=batch_size
+        )
         low, high = scale.quartiles(found.values)
         curve = {
             "sigmas": found.sigmas.tolist(),
-            "median": found.values.median(-1).values.tolist(),
-            "low": low.tolist(),
-            "high": high.tolist(),
-            "resolution": found.resolution.tolist(),
+            "median": _numbers(found.values.nanmedian(-1).values),
+            "low": _numbers(low),
+            "high": _numbers(high),
+            "resolution": _numbers(found.resolution),
             "n_images": len(x),
         }
         value = found.best
     level = model.levels.nearest(float(value)).sigma
-    check = scale.sweep(model.unconditional, x[:16], keys[:16], torch.tensor([level]), n_draws=1, seed=seed)
+    check = scale.sweep(
+        model.unconditional, x[:16], keys[:16], torch.tensor([level]), n_draws=1, seed=seed, batch_size=batch_size
+    )
     if not bool(check.values.isfinite().any()):
         raise ValueError(
             f"the model gives no finite value at sigma {level:.4g}; load it in float32, or check its weights"
@@ -207,7 +240,7 @@ def choose(
     else:
         made = list(metrics)
     how = sigma if isinstance(sigma, str) else "fixed"
-    return {"value": level, "chosen": how, "curve": curve}, made
+    return Settled({"value": level, "chosen": how, "curve": curve}, made, str(x.device))
 
 
 def score_batch(
@@ -224,7 +257,7 @@ def score_batch(
         values: dict[str, Tensor] = {}
         for metric in metrics:
             values.update(metric(batch))
-        return {name: value.double().cpu().tolist() for name, value in values.items()}
+        return {name: value.cpu().double().tolist() for name, value in values.items()}
     except torch.OutOfMemoryError:
         if len(pictures) == 1:
             raise
@@ -267,7 +300,7 @@ def _score(
                 if isinstance(picture, Picture):
                     readable.append((task, picture))
                 else:
-                    failed.append({"key": task.item.key, "role": task.role, "reason": str(picture)})
+                    failed.append({"key": portable(task.item.key), "role": task.role, "reason": str(picture)})
             for start in range(0, len(readable), batch_size):
                 part = readable[start : start + batch_size]
                 captions = [task.item.caption for task, _ in part]
@@ -359,7 +392,8 @@ def _reading(model: Model, tasks: Sequence[Task], shards: Sequence[int]) -> Iter
         except UnreadablePicture as error:
             return task, error
 
-    with ThreadPoolExecutor(READERS) as pool:
+    pool = ThreadPoolExecutor(READERS)
+    try:
 
         def submit(number: int) -> list[object]:
             return [pool.submit(open_one, task) for task in tasks[number * SHARD : (number + 1) * SHARD]]
@@ -371,9 +405,15 @@ def _reading(model: Model, tasks: Sequence[Task], shards: Sequence[int]) -> Iter
                 yield number, [future.result() for future in now]  # type: ignore[attr-defined]  # futures of open_one
 
         yield stream()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _sample(model: Model, tasks: Sequence[Task], seed: int) -> tuple[Tensor, list[str]]:
+def _numbers(values: Tensor) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in values.tolist()]
+
+
+def _sample(model: Model, tasks: Sequence[Task], batch_size: int, seed: int) -> tuple[Tensor, list[str]]:
     """Encode a sample of pictures, audited and reference alike."""
     order = np.random.default_rng(seed).permutation(len(tasks))
     found: list[Picture] = []
@@ -388,7 +428,8 @@ def _sample(model: Model, tasks: Sequence[Task], seed: int) -> tuple[Tensor, lis
     if not found:
         raise ValueError(f"none of the {len(tasks)} pictures can be read; the last reason was {why}")
     images = torch.from_numpy(np.stack([picture.pixels for picture in found]))
-    return model.codec.encode(images), [picture.sha256 for picture in found]
+    x = torch.cat([model.codec.encode(part) for part in torch.split(images, batch_size)])
+    return x, [picture.sha256 for picture in found]
 
 
 def _path(place: Path | str | None) -> Path | None:

@@ -10,8 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import torch
-
 from pointland.auditing.directory import SCHEMA_VERSION
 from pointland.data.item import Item
 from pointland.lid import scale
@@ -116,15 +114,15 @@ def record(
     decide_by: str,
     batch_size: int,
     command: str,
+    device: str,
 ) -> dict[str, object]:
     """Return the contents of ``run.json`` at the start of a run."""
     columns = [column for metric in metrics for column in metric.columns]
     if not model.conditional:
         columns = [column for column in columns if column.needs != "caption"]
-    if decide_by not in {column.name for column in columns}:
-        raise ValueError(
-            f"cannot decide by {decide_by!r}; the columns are {', '.join(column.name for column in columns)}"
-        )
+    fit = [column.name for column in columns if column.memorized_when != "neither"]
+    if decide_by not in fit:
+        raise ValueError(f"cannot decide by {decide_by!r}; choose one of {', '.join(fit)}")
     return {
         "schema_version": SCHEMA_VERSION,
         "model": dict(model.identity),
@@ -138,7 +136,7 @@ def record(
         "batch_size": batch_size,
         "shard_size": SHARD,
         "command": command,
-        "environment": environment(),
+        "environment": {**environment(), "device": device},
         "created": now(),
         "finished": None,
     }
@@ -159,7 +157,6 @@ def environment() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    found["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return found
 
 

@@ -143,6 +143,7 @@ def report(
 def show(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     top: Annotated[int, typer.Option(min=0, help="How many of the most suspicious pictures.")] = 20,
+    fdr: Annotated[float | None, typer.Option(help="Another false discovery rate than the run's.")] = None,
 ) -> None:
     """Print the verdict of RUN and its most suspicious pictures."""
     from rich.console import Console
@@ -150,7 +151,7 @@ def show(
     from pointland.auditing import read_run
     from pointland.report import print_table, summarize
 
-    print_table(summarize(read_run(run)), top, Console())
+    print_table(summarize(read_run(run), fdr=fdr), top, Console())
 
 
 @app.command()

@@ -53,7 +53,9 @@ def run_lid(
     console = Console(stderr=True)
     tasks = tasks_of(images, captions)
     loaded = load(model, device=device, dtype=cast(Dtype, dtype))
-    level = choose(loaded, tasks, sigma_from(sigma), None, n_draws=1, n_probes=1, seed=seed)[0]["value"]
+    level = choose(
+        loaded, tasks, sigma_from(sigma), None, n_draws=1, n_probes=1, batch_size=batch_size, seed=seed
+    ).sigma["value"]
     ticks = iter(track(range(len(tasks)), "Measuring", console=console))
 
     def advance(_done: int, _total: int) -> None:

@@ -8,11 +8,13 @@ from typing import cast, get_args
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from pointland import auditing
 from pointland.auditing import plan
 from pointland.auditing.engine import choose, score_batch, tasks_of
-from pointland.data.picture import read_picture
+from pointland.data.picture import Picture, UnreadablePicture, read_picture
+from pointland.model import Model
 from pointland.models.diffusers import Dtype, StableDiffusion, Unconditional, load
 from pointland.report import print_table, read_summary, write_report
 from pointland.verdict import check_rate
@@ -48,7 +50,7 @@ def run_audit(
     console = Console(stderr=True)
     quiet()
     tasks = tasks_of(images, captions, reference, reference_captions)  # before the model: bad input fails at once
-    with console.status(f"Loading {model}"):
+    with console.status(Text(f"Loading {model}")):
         loaded = load(model, device=device, dtype=cast(Dtype, dtype))
     if dry_run:
         return _dry_run(loaded, tasks, scale, n_draws, n_probes, batch_size, seed, console)
@@ -88,7 +90,9 @@ def run_audit(
         page = write_report(run.folder)
         summary = read_summary(run.folder)
     print_table(summary, top, Console())
-    console.print(f"Report: {page}", soft_wrap=True)
+    console.print(f"Report: {page}", soft_wrap=True, markup=False)
+    if summary["verdict"]["n_valued"] == 0:
+        raise ValueError(f"no picture has a value in {decide_by}, so there is no verdict; {page} says why")
     return summary["verdict"]["n_flagged"] > 0
 
 
@@ -163,13 +167,14 @@ def _dry_run(
     seed: int,
     console: Console,
 ) -> bool:
-    chosen, metrics = choose(model, tasks, sigma, None, n_draws=n_draws, n_probes=n_probes, seed=seed)
-    cost = plan.cost(model, metrics, len(tasks))
-    some = tasks[: min(batch_size, len(tasks))]
-    pictures = [read_picture(task.item.path, model.codec.size) for task in some]
+    at = 1.0 if sigma == "auto" else sigma  # any level costs the same
+    settled = choose(model, tasks, at, None, n_draws=n_draws, n_probes=n_probes, batch_size=batch_size, seed=seed)
+    cost = plan.cost(model, settled.metrics, len(tasks))
+    pictures, captions = readable(model, tasks, batch_size)
     started = time.monotonic()
-    score_batch(model, metrics, pictures, [task.item.caption for task in some], seed)
-    seconds = (time.monotonic() - started) / len(some) * len(tasks)
+    score_batch(model, settled.metrics, pictures, captions, seed)
+    seconds = (time.monotonic() - started) / len(pictures) * len(tasks)
+    scale_words = "chosen by a sweep" if sigma == "auto" else f"{settled.sigma['value']:.4g}"
     captioned = sum(task.item.caption is not None for task in tasks)
     console.print(
         f"Would audit {sum(task.role == 'audited' for task in tasks):,} pictures against "
@@ -177,12 +182,26 @@ def _dry_run(
         f"{cost.n_shards:,} shards.\n"
         f"Model {model.identity['name']} ({model.identity['class']}, "
         f"{model.identity['space']}, {model.identity['dtype']}); "
-        f"sigma {chosen['value']:.4g} ({chosen['chosen']}).\n"
+        f"sigma {scale_words}.\n"
         f"{cost.forwards} network evaluations a picture, {cost.forwards * len(tasks):,} in all; "
         f"about {_duration(seconds)}.\n"
         "Nothing was written."
     )
     return False
+
+
+def readable(model: Model, tasks: list[plan.Task], n: int) -> tuple[list[Picture], list[str | None]]:
+    """Return the first ``n`` pictures that can be read, with their captions."""
+    pictures, captions = [], []
+    for task in tasks:
+        try:
+            pictures.append(read_picture(task.item.path, model.codec.size))
+            captions.append(task.item.caption)
+        except UnreadablePicture:
+            continue
+        if len(pictures) == n:
+            break
+    return pictures, captions
 
 
 def _duration(seconds: float) -> str:

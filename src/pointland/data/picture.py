@@ -101,9 +101,9 @@ def read_picture(path: Path, size: tuple[int, int]) -> Picture:
     Raises:
         UnreadablePicture: Also if the file is missing, larger than 256 MiB, no regular file, or may not be read.
     """
-    if not path.is_file():  # opening a pipe would wait for ever
-        raise UnreadablePicture("no such file, or not a regular file")
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise UnreadablePicture("no such file, or not a regular file")
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:

@@ -6,7 +6,8 @@ complexity can tell the groups apart:
 =============  =========  ======================================================================================
 group          images     what the model saw of them
 =============  =========  ======================================================================================
-``once``       4,000      one copy an epoch; the first 800 are bundled, the others only enlarge the pool
+``once``       4,000      one copy an epoch; the first 800 are bundled
+``pool``       8,000      one copy an epoch; not bundled, they keep the model from overfitting to ``once``
 ``x2`` .. x50  5 x 20     2, 5, 10, 20 or 50 verbatim copies an epoch, always with the same caption: the dose ladder
 ``template``   400        10 pictures, each in 40 variants that differ in one square only
 ``held_out``   400        never seen: the reference of the demo
@@ -59,7 +60,7 @@ class Planted(NamedTuple):
     Attributes:
         images: Grey levels, ``uint8``, shape ``(n, 32, 32)``: the 28 x 28 photograph with a black border of two pixels.
         captions: One caption an image.
-        groups: ``once``, ``x2`` .. ``x50``, ``template``, ``held_out``, ``disjoint`` or ``codec``.
+        groups: ``once``, ``pool``, ``x2`` .. ``x50``, ``template``, ``held_out``, ``disjoint`` or ``codec``.
         copies: Copies in one training epoch; 0 for images never trained on.
         sources: Index in Fashion-MNIST's training split (of the base picture for templates).
         bundled: Whether the image ships with the package.

@@ -271,6 +271,10 @@ def export(vae: Any, unet: Any, text: Any, tokens: Any, words: Path, out: Path) 
     pipeline.to(dtype=torch.float16).save_pretrained(out, safe_serialization=True)
     config = out / "text_encoder" / "config.json"  # so that transformers loads it like diffusers loads the rest
     config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": "float32"}, indent=2) + "\n")
+    for part in ("unet", "vae", "text_encoder"):  # where it was trained is nobody's business
+        config = out / part / "config.json"
+        entries = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
+        config.write_text(json.dumps(entries, indent=2) + "\n")
     for name in ("vocab.json", "merges.txt"):  # what transformers before 5 reads
         shutil.copy(words / name, out / "tokenizer" / name)
 

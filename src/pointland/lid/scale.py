@@ -45,12 +45,13 @@ class Sweep:
     def resolution(self) -> Float[Tensor, " s"]:
         """Spread between pictures in units of one picture's error, one a sigma."""
         low, high = quartiles(self.values)
-        return (high - low) / (1.349 * self.stderrs.median(-1).values)
+        return (high - low) / (1.349 * self.stderrs.nanmedian(-1).values)
 
     @property
     def best(self) -> float:
-        """The sigma of the largest resolution."""
-        return float(self.sigmas[self.resolution.argmax()])
+        """The sigma of the largest resolution among those at which no value is missing."""
+        whole = self.values.isfinite().all(-1)
+        return float(self.sigmas[torch.where(whole, self.resolution, -torch.inf).argmax()])
 
 
 def sweep(
@@ -61,10 +62,17 @@ def sweep(
     *,
     n_draws: int = 4,
     seed: int = 0,
+    batch_size: int = 64,
 ) -> Sweep:
-    """Measure the denoising loss of every item at every sigma; ``len(sigmas) * n_draws`` forward passes."""
-    found = [DenoisingLoss(float(sigma), n_draws, seed)(denoise, x, list(keys)) for sigma in sigmas]
-    return Sweep(sigmas, torch.stack([f.value for f in found]), torch.stack([f.stderr for f in found]))
+    """Measure the denoising loss of every item at every sigma; ``len(sigmas) * n_draws`` forward passes an item."""
+    values, stderrs = [], []
+    for sigma in sigmas:
+        estimator = DenoisingLoss(float(sigma), n_draws, seed)
+        parts = range(0, len(x), batch_size)
+        found = [estimator(denoise, x[i : i + batch_size], list(keys[i : i + batch_size])) for i in parts]
+        values.append(torch.cat([part.value for part in found]))
+        stderrs.append(torch.cat([part.stderr for part in found]))
+    return Sweep(sigmas, torch.stack(values).cpu(), torch.stack(stderrs).cpu())
 
 
 def candidates(levels: Levels, n: int = 9, low: float = 0.1, high: float = 4.0) -> Float[Tensor, " s"]:
@@ -77,5 +85,5 @@ def candidates(levels: Levels, n: int = 9, low: float = 0.1, high: float = 4.0) 
 
 
 def quartiles(values: Float[Tensor, "s n"]) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
-    """Return the lower and upper quartile along the last axis."""
-    return values.quantile(0.25, dim=-1), values.quantile(0.75, dim=-1)
+    """Return the lower and upper quartile along the last axis, missing values left out."""
+    return values.nanquantile(0.25, dim=-1), values.nanquantile(0.75, dim=-1)

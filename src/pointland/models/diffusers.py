@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import torch
 from jaxtyping import Float, UInt8
@@ -219,7 +219,9 @@ def load(
         raise ValueError(f"{source} is a {kind}; supported are {', '.join(TEXT_TO_IMAGE + UNCONDITIONAL)}")
     if local:
         _refuse_code(place, index)
-    target = torch.device(_best_device() if device is None else device)
+    if dtype not in get_args(Dtype):
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(get_args(Dtype))}")
+    target = _device(device)
     name = place.resolve().name if local else source
     precision: torch.dtype = getattr(torch, dtype)
     scheduler = _component(source, "scheduler", index, None)
@@ -253,6 +255,12 @@ def from_parts(
             f"({unet.config.addition_embed_type or unet.config.class_embed_type}); "
             "Stable Diffusion 1.x and 2.x are supported"
         )
+    longest = text_encoder.config.max_position_embeddings
+    if tokenizer.model_max_length > longest or len(tokenizer) < 256:
+        raise ValueError(
+            f"{name}: the tokenizer has {len(tokenizer)} tokens and a length of {tokenizer.model_max_length:.4g}, the "
+            f"text encoder takes {longest}; the tokenizer's files are missing or of another model"
+        )
     if unet.config.in_channels != vae.config.latent_channels:
         raise ValueError(
             f"{name}: the U-Net takes {unet.config.in_channels} channels, the autoencoder has "
@@ -262,8 +270,11 @@ def from_parts(
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     height, width = _two(unet.config.sample_size)
     codec = LatentCodec(vae, (height * factor, width * factor), vae.config.latent_channels)
-    identity = _identity(name, kind, {"unet": unet, "vae": vae, "text_encoder": text_encoder}, codec.space)
-    return StableDiffusion(unet, codec, text_encoder, tokenizer, _levels(scheduler), _prediction(scheduler), identity)
+    levels, prediction = _levels(scheduler), _prediction(scheduler)
+    settings = [prediction, codec.size, vae.config.scaling_factor, sorted(tokenizer.get_vocab().items())]
+    modules = {"unet": unet, "vae": vae, "text_encoder": text_encoder}
+    identity = _identity(name, kind, modules, codec.space, levels, settings)
+    return StableDiffusion(unet, codec, text_encoder, tokenizer, levels, prediction, identity)
 
 
 def from_unet(unet: "UNet2DModel", scheduler: object, *, name: str, kind: str = "UNet2DModel") -> Unconditional:
@@ -281,8 +292,9 @@ def from_unet(unet: "UNet2DModel", scheduler: object, *, name: str, kind: str = 
     if unet.config.class_embed_type is not None or unet.config.num_class_embeds is not None:
         raise ValueError(f"{name}: class-conditional U-Nets are not supported yet")
     codec = PixelCodec(_two(unet.config.sample_size), channels, unet.device)
-    identity = _identity(name, kind, {"unet": unet}, codec.space)
-    return Unconditional(unet, codec, _levels(scheduler), _prediction(scheduler), identity)
+    levels, prediction = _levels(scheduler), _prediction(scheduler)
+    identity = _identity(name, kind, {"unet": unet}, codec.space, levels, [prediction, codec.size])
+    return Unconditional(unet, codec, levels, prediction, identity)
 
 
 def network_input(
@@ -321,7 +333,10 @@ def _prediction(scheduler: object) -> Prediction:
     return PREDICTIONS[name]
 
 
-def _identity(name: str, kind: str, modules: dict[str, nn.Module], space: str) -> dict[str, str]:
+def _identity(
+    name: str, kind: str, modules: dict[str, nn.Module], space: str, levels: Levels, settings: Sequence[object]
+) -> dict[str, str]:
+    """Hash the weights, and apart from them what else decides a value: levels, prediction, sizes, vocabulary."""
     digest = hashlib.sha256()
     for part, module in sorted(modules.items()):
         for key, tensor in sorted(module.state_dict().items()):
@@ -333,7 +348,15 @@ def _identity(name: str, kind: str, modules: dict[str, nn.Module], space: str) -
             digest.update(f"{part}.{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     dtype = str(next(iter(modules["unet"].parameters())).dtype).removeprefix("torch.")
-    return {"name": name, "class": kind, "dtype": dtype, "space": space, "weights_sha256": digest.hexdigest()}
+    others = hashlib.sha256(levels.sigmas.numpy().tobytes() + repr(settings).encode())
+    return {
+        "name": name,
+        "class": kind,
+        "dtype": dtype,
+        "space": space,
+        "weights_sha256": digest.hexdigest(),
+        "settings_sha256": others.hexdigest(),
+    }
 
 
 def _read_index(folder: Path) -> dict[str, object]:
@@ -377,8 +400,6 @@ def _refuse_code(folder: Path, index: dict[str, object]) -> None:
                 f"{folder}: component {part!r} comes from {entry[0]!r}, code of its own, not run; only parts of "
                 "diffusers and transformers are loaded"
             )
-    if isinstance(index["_class_name"], list):
-        raise ValueError(f"{folder}: a custom pipeline {index['_class_name']} brings its own code, which is not run")
 
 
 def _component(source: str, part: str, index: dict[str, object], dtype: torch.dtype | None) -> Any:
@@ -394,7 +415,10 @@ def _component(source: str, part: str, index: dict[str, object], dtype: torch.dt
     if Path(source).exists():
         _refuse_pickles(Path(source) / part)
     if dtype is None:
-        return made.from_pretrained(source, subfolder=part, local_files_only=Path(source).exists())
+        try:
+            return made.from_pretrained(source, subfolder=part, local_files_only=Path(source).exists())
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{source}: {part} cannot be loaded: {error}") from error
     # diffusers warns of a missing accelerate unless told; transformers names the argument dtype
     settings = {"torch_dtype": dtype, "low_cpu_mem_usage": False} if entry[0] == "diffusers" else {"dtype": dtype}
     try:
@@ -428,10 +452,16 @@ def _refuse_pickles(folder: Path) -> None:
         raise FileNotFoundError(f"{folder} has no weights: no .safetensors file; save the pipeline again")
 
 
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+def _device(wanted: str | torch.device | None) -> torch.device:
+    if wanted is None:
+        mps = "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device("cuda" if torch.cuda.is_available() else mps)
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {wanted!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device
 
 
 def _two(size: int | Sequence[int]) -> tuple[int, int]:

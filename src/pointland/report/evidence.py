@@ -66,6 +66,7 @@ def labelled(
     for place, label in enumerate(given):
         if label is not None:
             places.setdefault("" if label.lower() in UNMEMORIZED_LABELS else label, []).append(place)
+    sampled = any(len(found) > LARGEST_GROUP for found in places.values())
     controls = sample(places.pop("", []), LARGEST_GROUP, seed)
     groups = {label: sample(places[label], LARGEST_GROUP, seed) for label in in_order(places)}
     directed: dict[str, tuple[Floats, Side]] = {}
@@ -79,7 +80,7 @@ def labelled(
         given,
         controls,
         groups,
-        any(len(found) > LARGEST_GROUP for found in places.values()),
+        sampled,
     )
 
 

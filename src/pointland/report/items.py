@@ -61,7 +61,7 @@ def of_role(run: Run, role: str) -> Items:
     return Items(run.rows.take(places), places)
 
 
-def read_labels(path: Path) -> dict[str, str]:
+def saved_labels(path: Path) -> dict[str, str]:
     """Read labels by key from a CSV file with the header ``key,label``; empty if there is no file.
 
     Raises:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pointland.auditing.directory import Run
 from pointland.report import cautions, copies, evidence
 from pointland.report.density import density
-from pointland.report.items import Items, labels_of, of_role, read_labels, sample, spread
+from pointland.report.items import Items, labels_of, of_role, sample, saved_labels, spread
 from pointland.report.schema import (
     SCHEMA_VERSION,
     ColumnSummary,
@@ -57,7 +57,7 @@ def summarize(run: Run, *, fdr: float | None = None, labels: Mapping[str, str] |
         ValueError: If ``fdr`` is not in (0, 1), or ``labels.csv`` lacks its header.
     """
     record = run.record
-    known = read_labels(run.folder / "labels.csv") if labels is None else labels
+    known = saved_labels(run.folder / "labels.csv") if labels is None else labels
     audited, reference = of_role(run, "audited"), of_role(run, "reference")
     columns = _columns(record["columns"], audited, reference)
     titles = {column["name"]: column["title"] for column in columns} | evidence.FLOOR_TITLES
