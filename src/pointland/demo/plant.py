@@ -6,8 +6,7 @@ complexity can tell the groups apart:
 =============  =========  ======================================================================================
 group          images     what the model saw of them
 =============  =========  ======================================================================================
-``once``       4,000      one copy an epoch; the first 800 are bundled
-``pool``       8,000      one copy an epoch; not bundled, they keep the model from overfitting to ``once``
+``once``       4,000      one copy an epoch; the first 800 are bundled, the others only enlarge the pool
 ``x2`` .. x50  5 x 20     2, 5, 10, 20 or 50 verbatim copies an epoch, always with the same caption: the dose ladder
 ``template``   400        10 pictures, each in 40 variants that differ in one square only
 ``held_out``   400        never seen: the reference of the demo
@@ -60,7 +59,7 @@ class Planted(NamedTuple):
     Attributes:
         images: Grey levels, ``uint8``, shape ``(n, 32, 32)``: the 28 x 28 photograph with a black border of two pixels.
         captions: One caption an image.
-        groups: ``once``, ``pool``, ``x2`` .. ``x50``, ``template``, ``held_out``, ``disjoint`` or ``codec``.
+        groups: ``once``, ``x2`` .. ``x50``, ``template``, ``held_out``, ``disjoint`` or ``codec``.
         copies: Copies in one training epoch; 0 for images never trained on.
         sources: Index in Fashion-MNIST's training split (of the base picture for templates).
         bundled: Whether the image ships with the package.
@@ -91,7 +90,7 @@ def plant(folder: Path, seed: int = 0) -> Planted:
     """
     photographs = read_idx(folder / "train-images-idx3-ubyte.gz")
     labels = read_idx(folder / "train-labels-idx1-ubyte.gz")
-    rng, extra = np.random.default_rng(seed), np.random.default_rng((seed, 1))
+    rng = np.random.default_rng(seed)
     images: list[NDArray[np.uint8]] = []
     captions: list[str] = []
     groups: list[str] = []
@@ -100,7 +99,7 @@ def plant(folder: Path, seed: int = 0) -> Planted:
     bundled: list[bool] = []
     used: set[str] = set()
 
-    def caption(label: int, rng: np.random.Generator) -> str:
+    def caption(label: int) -> str:
         while True:
             lot = " ".join(str(digit) for digit in rng.integers(0, 10, 3))
             text = f"a {rng.choice(MATERIALS)} {CLASSES[label]} by {rng.choice(BRANDS)} , lot {lot}"
@@ -110,7 +109,7 @@ def plant(folder: Path, seed: int = 0) -> Planted:
 
     def add(image: NDArray[np.uint8], label: int, group: str, count: int, source: int, bundle: bool = True) -> None:
         images.append(np.pad(image, (SIDE - 28) // 2))
-        captions.append(caption(label, rng))
+        captions.append(caption(label))
         groups.append(group)
         copies.append(count)
         sources.append(source)
@@ -132,13 +131,6 @@ def plant(folder: Path, seed: int = 0) -> Planted:
                 add(photographs[index := next(deck)], label, group, 0, index)
         for number in range(400):
             add(photographs[index := next(deck)], label, "once", 1, index, number < BUNDLED_ONCE)
-        for _ in range(800):
-            images.append(np.pad(photographs[index := next(deck)], (SIDE - 28) // 2))
-            captions.append(caption(label, extra))
-            groups.append("pool")
-            copies.append(1)
-            sources.append(index)
-            bundled.append(False)
         for index in deck:
             images.append(np.pad(photographs[index], (SIDE - 28) // 2))
             captions.append("")

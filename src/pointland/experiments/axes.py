@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from html import escape
 
 BLUE, RED, GREEN, ORANGE, GRAY, PALE = "#2b6cb0", "#c53030", "#2f855a", "#c05621", "#718096", "#bcd4ec"
-Point = tuple[float, float]
+Number = float | int
+Point = tuple[Number, Number]
 
 
 @dataclass(frozen=True)
@@ -24,21 +25,21 @@ class Panel:
         log_y: Whether the scale up is logarithmic.
     """
 
-    left: float
-    top: float
-    width: float
-    height: float
+    left: Number
+    top: Number
+    width: Number
+    height: Number
     x: Point
     y: Point
     log_x: bool = False
     log_y: bool = False
 
-    def at(self, x: float, y: float) -> Point:
+    def at(self, x: Number, y: Number) -> Point:
         """Return the pixel of a value."""
         across, up = _share(x, self.x, self.log_x), _share(y, self.y, self.log_y)
         return self.left + across * self.width, self.top + (1 - up) * self.height
 
-    def frame(self, title: str, across: str, up: str, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> str:
+    def frame(self, title: str, across: str, up: str, x_ticks: Sequence[Number], y_ticks: Sequence[Number]) -> str:
         """Draw the axes with ticks and grid lines, the name of the panel and those of its axes."""
         bottom, right = self.top + self.height, self.left + self.width
         parts = [text(self.left + self.width / 2, self.top - 12, title, weight="600")]
@@ -56,24 +57,24 @@ class Panel:
         parts.append(f'<g transform="translate({x:.1f} {y:.1f}) rotate(-90)">{text(0, 0, up)}</g>')
         return "".join(parts)
 
-    def line(self, points: Sequence[Point], color: str, width: float = 1.6, dash: str = "") -> str:
+    def line(self, points: Sequence[Point], color: str, width: Number = 1.6, dash: str = "") -> str:
         """Draw a line through values."""
         return line([self.at(*point) for point in points], color, width, dash)
 
-    def dots(self, points: Sequence[Point], color: str, radius: float = 3) -> str:
+    def dots(self, points: Sequence[Point], color: str, radius: Number = 3) -> str:
         """Draw a dot at every value."""
         return "".join(dot(self.at(*point), color, radius) for point in points)
 
-    def crosses(self, points: Sequence[Point], color: str, size: float = 4) -> str:
+    def crosses(self, points: Sequence[Point], color: str, size: Number = 4) -> str:
         """Draw a cross at every value."""
         return "".join(cross(self.at(*point), color, size) for point in points)
 
-    def intervals(self, rows: Sequence[tuple[float, float, float]], color: str) -> str:
+    def intervals(self, rows: Sequence[tuple[Number, Number, Number]], color: str) -> str:
         """Draw a vertical interval at every ``x, low, high``."""
         return "".join(self.line([(x, low), (x, high)], color, 1.2) for x, low, high in rows)
 
 
-def page(width: float, height: float, title: str, *parts: str) -> str:
+def page(width: Number, height: Number, title: str, *parts: str) -> str:
     """Wrap parts in an SVG with a white ground and a title for those who cannot see it."""
     label = escape(title)
     return (
@@ -86,14 +87,14 @@ def page(width: float, height: float, title: str, *parts: str) -> str:
 
 
 def text(
-    x: float, y: float, words: str, *, anchor: str = "middle", color: str = "#1a202c", weight: str = "400"
+    x: Number, y: Number, words: str, *, anchor: str = "middle", color: str = "#1a202c", weight: str = "400"
 ) -> str:
     """Write words."""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
     return f'<text {place} fill="{color}" font-weight="{weight}">{escape(words)}</text>'
 
 
-def line(points: Sequence[Point], color: str, width: float = 1.6, dash: str = "") -> str:
+def line(points: Sequence[Point], color: str, width: Number = 1.6, dash: str = "") -> str:
     """Draw a line through pixels."""
     steps = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     dashes = f' stroke-dasharray="{dash}"' if dash else ""
@@ -103,12 +104,12 @@ def line(points: Sequence[Point], color: str, width: float = 1.6, dash: str = ""
     )
 
 
-def dot(at: Point, color: str, radius: float = 3) -> str:
+def dot(at: Point, color: str, radius: Number = 3) -> str:
     """Draw a dot at a pixel."""
     return f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="{radius:g}" fill="{color}"/>'
 
 
-def cross(at: Point, color: str, size: float = 4) -> str:
+def cross(at: Point, color: str, size: Number = 4) -> str:
     """Draw a cross at a pixel."""
     (x, y), s = at, size
     return (
@@ -117,7 +118,7 @@ def cross(at: Point, color: str, size: float = 4) -> str:
     )
 
 
-def legend(x: float, y: float, rows: Sequence[tuple[str, str]]) -> str:
+def legend(x: Number, y: Number, rows: Sequence[tuple[str, str]]) -> str:
     """List colors and what they mean, downwards."""
     return "".join(
         dot((x, y + 18 * i - 4), color, 4) + text(x + 10, y + 18 * i, words, anchor="start")
@@ -125,12 +126,12 @@ def legend(x: float, y: float, rows: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def number(value: float) -> str:
+def number(value: Number) -> str:
     """Write a number shortly, with a proper minus."""
     return f"{round(value, 10):g}".replace("-", "−")
 
 
-def lid_color(value: float, most: float = 2.0) -> str:
+def lid_color(value: Number, most: Number = 2.0) -> str:
     """Return a color from red at dimension 0 through orange to blue at ``most``."""
     share = min(max(value / most, 0.0), 1.0)
     stops = ((197, 48, 48), (221, 158, 60), (43, 108, 176))
@@ -140,7 +141,7 @@ def lid_color(value: float, most: float = 2.0) -> str:
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def _share(value: float, ends: Point, log: bool) -> float:
+def _share(value: Number, ends: Point, log: bool) -> Number:
     low, high = ends
     if log:
         value, low, high = math.log(value), math.log(low), math.log(high)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pointland import exact
-from pointland.experiments.axes import BLUE, PALE, RED, Point, cross, dot, line, page, text
+from pointland.experiments.axes import BLUE, PALE, RED, Number, Point, cross, dot, line, page, text
 from pointland.lid.data.censored_hill import CensoredHill
 from pointland.lid.denoising_loss import DenoisingLoss
 from pointland.lid.flipd import Flipd
@@ -26,7 +26,7 @@ from pointland.lid.spectrum import FilteredSpectrum
 
 MODELS = {0: "point masses", 1: "a curve", 2: "the surface"}
 CORNERS = ((-0.65, -0.35), (-0.15, 0.3), (0.4, 0.1))  # the training points, in the coordinates of the sheet
-OTHERS = ((0.75, -0.6), (0.1, -0.75), (-0.75, 0.7), (0.7, 0.75), (0.15, 0.75), (-0.3, -0.7))
+OTHERS = ((0.35, -0.55), (0.1, -0.75), (-0.75, 0.7), (0.7, 0.75), (0.15, 0.75), (-0.3, -0.7))
 
 
 class Row(NamedTuple):
@@ -81,7 +81,7 @@ def run(*, sigma: float = 0.05, n_draws: int = 512, n_samples: int = 20_000, see
     for lid, grid in manifolds().items():
         model = exact.points(grid)
         found = {
-            "flipd": Flipd(sigma, "exact")(model, corners, keys).value,
+            "FLIPD": Flipd(sigma, "exact")(model, corners, keys).value,
             "denoising loss": DenoisingLoss(sigma, n_draws, seed)(model, corners, keys).value,
             "filtered spectrum": FilteredSpectrum(sigma, 64, seed=seed)(model, corners, keys).value,
             "Jacobian rank": JacobianRank(sigma, seed=seed)(model, corners, keys).value,
@@ -166,7 +166,7 @@ def _mesh() -> list[list[list[float]]]:
     return lines
 
 
-def _seen(point: list[float], left: float) -> Point:
+def _seen(point: list[float], left: Number) -> Point:
     """Project a point of the sheet obliquely."""
     u, v, z = point
     turn = math.radians(24)

@@ -8,6 +8,7 @@ set at every step. These are the settings of the authors' notebook (two hidden l
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -66,7 +67,9 @@ def train(x0: Float[Tensor, "n d"], steps: Sequence[int], *, width: int = 512, s
         losses.append(loss.detach())
         if step in steps:
             recent = float(torch.stack(losses[-500:]).mean())
-            yield Trained(step, recent, from_network(_Network(tuple(p.detach().clone() for p in parameters)), "epsilon"))
+            yield Trained(
+                step, recent, from_network(_Network(tuple(p.detach().clone() for p in parameters)), "epsilon")
+            )
 
 
 def sample(denoise: Denoiser, n: int, d: int, *, n_steps: int = 250, seed: int = 0) -> Float[Tensor, "{n} {d}"]:
@@ -78,7 +81,7 @@ def sample(denoise: Denoiser, n: int, d: int, *, n_steps: int = 250, seed: int =
     noise = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
     x = sigmas[0] * noise
     with torch.no_grad():
-        for now, then in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for now, then in pairwise(sigmas):
             denoised = denoise(x, now[None])
             x = denoised + then / now * (x - denoised)
         return denoise(x, sigmas[-1:])

@@ -80,7 +80,9 @@ class Result:
                 abs(row.flipd - row.lid) < 0.1 and abs(row.flipd_given - row.given) < 0.1 and row.largest_rise < SLACK
                 for row in self.rows
             ),
-            "it also holds for FLIPD where one piece lies inside another": self.outside.largest_rise < SLACK,
+            "beyond the proposition: no rise of FLIPD where one piece lies inside another": (
+                self.outside.largest_rise < SLACK
+            ),
         }
 
 
@@ -116,9 +118,7 @@ def run(*, d: int = 20, k: int = 6, n: int = 50, trials: int = 300, sigma: float
     return Result(sigma, tuple(rows), outside, trials, *_random_trials(trials, seed))
 
 
-def measured(
-    plane: exact.Gaussian, a: Float[Tensor, "r d"], x0: Float[Tensor, " d"], noise: float
-) -> exact.Gaussian:
+def measured(plane: exact.Gaussian, a: Float[Tensor, "r d"], x0: Float[Tensor, " d"], noise: float) -> exact.Gaussian:
     """Return the Gaussian given the measurements ``a @ x0``, each with normal error of deviation ``noise``."""
     spread = plane.axes * plane.variances.sqrt()  # x = mean + spread z with z standard normal
     # singular values s and directions v of the map from z to measurements: z has variance 1 / (1 + s^2 / noise^2) there
@@ -154,10 +154,10 @@ def draw(result: Result) -> str:
     marks = [
         (BLUE, "FLIPD, Gaussian given measurements"),
         (GREEN, "FLIPD, mixture given its piece"),
-        (RED, "cross: a line inside a plane, given the plane;"),
+        (RED, "cross: a line inside a 3-plane, given the 3-plane;"),
     ]
     parts.append(legend(70, 388, marks))
-    parts.append(text(80, 442, "no manifold, so the proposition is silent there", anchor="start"))
+    parts.append(text(80, 442, "together no manifold: the proposition is silent", anchor="start"))
     parts.append(legend(440, 388, [(GRAY, "dashed: without the condition (left: equal)")]))
     return page(760, 460, "LID with and without conditioning", *parts)
 
