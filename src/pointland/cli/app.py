@@ -238,6 +238,17 @@ def lid_data(
     run_lid_data(images, estimator=estimator, k=k, sigma=sigma, reference=reference, size=size, out=out)
 
 
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="figure-1, figure-3, theorem-4.1, proposition-4.2 or score-norm.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the figure and its numbers.")],
+) -> None:
+    """Run an experiment of the paper, print its numbers, and write its figure (SVG) and numbers (JSON)."""
+    from pointland.cli.reproduce import run_reproduce
+
+    run_reproduce(name, out)
+
+
 def portable_command(arguments: list[str]) -> str:
     """Return the command for the record; of absolute paths only the last part, so that reports tell no home folders."""
     return shlex.join(["pointland", *(Path(a).name if Path(a).is_absolute() else a for a in arguments)])
