@@ -1,5 +1,6 @@
 import json
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -117,21 +118,23 @@ def test_leftovers_of_a_crash_are_cleared_and_nothing_else(tmp_path: Path) -> No
     assert keep.exists()
 
 
-def _hold(folder: Path, ready: "multiprocessing.synchronize.Event", go: "multiprocessing.synchronize.Event") -> None:
-    with directory.locked(folder):
-        ready.set()
-        go.wait(20)
+HOLD = """
+import sys, time
+from pathlib import Path
+from pointland.auditing.directory import locked
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
 
 
 def test_two_processes_cannot_share_a_run_and_a_dead_ones_lock_is_gone(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    ready, go = context.Event(), context.Event()
-    process = context.Process(target=_hold, args=(tmp_path, ready, go))
-    process.start()
-    assert ready.wait(60)
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
     with pytest.raises(ValueError, match="another process"), directory.locked(tmp_path):
         pass
     process.kill()
-    process.join()
+    process.communicate()
     with directory.locked(tmp_path):
         pass
