@@ -8,7 +8,8 @@ import torch
 
 import pipelines
 from pointland.models import StableDiffusion, from_parts, from_unet, load
-from pointland.models.diffusers import Dtype, to_bytes
+from pointland.models.diffusers import to_bytes
+from pointland.models.loading import Dtype
 from pointland.testing import check_model
 
 

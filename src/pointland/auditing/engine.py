@@ -4,13 +4,12 @@ Reading and decoding of the next shard overlaps with the network on this one. Ba
 happened before, so an interrupted and continued run has the very rows of an uninterrupted one.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,17 +19,16 @@ from torch import Tensor
 from pointland.auditing import directory, plan
 from pointland.auditing.directory import Run
 from pointland.auditing.plan import SHARD, Choice, Task
+from pointland.auditing.rows import portable, row_of, row_schema
+from pointland.auditing.settle import settle
 from pointland.data.folder import read_folder
 from pointland.data.labels import read_labels
 from pointland.data.picture import Picture, UnreadablePicture, read_picture
-from pointland.lid import scale
 from pointland.metrics.evaluations import Evaluations
-from pointland.metrics.metric import Column, Metric
-from pointland.metrics.near_copies import perceptual_hash
+from pointland.metrics.metric import Metric
 from pointland.model import Model
 from pointland.verdict import check_rate
 
-SAMPLE = 64
 READERS = 2
 
 
@@ -38,7 +36,7 @@ class Progress(NamedTuple):
     """How far an audit is.
 
     Attributes:
-        done: Pictures dealt with, earlier sessions of the same run included.
+        done: Pictures dealt with, those before an interruption included.
         total: Pictures in all.
         fresh: Pictures dealt with by this process.
         seconds: Since this process began to score.
@@ -115,7 +113,7 @@ def audit(
         else plan.listing(Path(reference), [task.item for task in tasks if task.role == "reference"], folder),
     }
     earlier = directory.read_record(folder)["sigma"] if (folder / "run.json").exists() else None
-    settled = choose(
+    settled = settle(
         model,
         tasks,
         sigma,
@@ -161,86 +159,6 @@ def tasks_of(
     if reference is not None:
         tasks += [Task(item, "reference") for item in read_folder(Path(reference), _path(reference_captions))]
     return tasks
-
-
-class Settled(NamedTuple):
-    """What is decided before scoring.
-
-    Attributes:
-        sigma: Its entry in the record: ``value``, ``chosen``, ``curve``.
-        metrics: With their settings.
-        device: Where the model's points are.
-    """
-
-    sigma: dict[str, Any]
-    metrics: list[Metric]
-    device: str
-
-
-def choose(
-    model: Model,
-    tasks: Sequence[Task],
-    sigma: float | Choice,
-    metrics: Sequence[Metric] | None,
-    *,
-    n_draws: int,
-    n_probes: int,
-    batch_size: int,
-    seed: int,
-    earlier: dict[str, Any] | None = None,
-) -> Settled:
-    """Settle sigma and the metrics.
-
-    A run that is continued keeps the sigma that it chose ``earlier``.
-
-    Raises:
-        ValueError: If no picture of a sample can be read, or the model does not denoise: then its scheduler is not the
-            one it was trained with, or its prediction type is wrong.
-    """
-    x, keys = _sample(model, tasks, batch_size, seed)
-    curve: dict[str, object] | None = None
-    value = scale.PAPER_SIGMA if sigma == "paper" else sigma
-    if value == "auto" and earlier is not None and earlier["chosen"] == "auto":
-        value, curve = earlier["value"], earlier["curve"]
-    elif value == "auto":
-        found = scale.sweep(
-            model.unconditional, x, keys, scale.candidates(model.levels), seed=seed, batch_size=batch_size
-        )
-        low, high = scale.quartiles(found.values)
-        curve = {
-            "sigmas": found.sigmas.tolist(),
-            "median": _numbers(found.values.nanmedian(-1).values),
-            "low": _numbers(low),
-            "high": _numbers(high),
-            "resolution": _numbers(found.resolution),
-            "n_images": len(x),
-        }
-        value = found.best
-    level = model.levels.nearest(float(value)).sigma
-    check = scale.sweep(
-        model.unconditional, x[:16], keys[:16], torch.tensor([level]), n_draws=1, seed=seed, batch_size=batch_size
-    )
-    if not bool(check.values.isfinite().any()):
-        raise ValueError(
-            f"the model gives no finite value at sigma {level:.4g}; load it in float32, or check its weights"
-        )
-    d = x[0].numel()
-    if float(check.values.nanmedian()) >= d:
-        raise ValueError(
-            f"the model does not denoise: at sigma {level:.4g} its error is "
-            f"{float(check.values.nanmedian()):.4g} of the noise's "
-            f"{d}; check prediction_type and the betas in scheduler_config.json"
-        )
-    if metrics is None:
-        made = (
-            plan.paper_metrics(model, seed=seed)
-            if sigma == "paper"
-            else plan.default_metrics(model, level, n_draws=n_draws, n_probes=n_probes, seed=seed)
-        )
-    else:
-        made = list(metrics)
-    how = sigma if isinstance(sigma, str) else "fixed"
-    return Settled({"value": level, "chosen": how, "curve": curve}, made, str(x.device))
 
 
 def score_batch(
@@ -305,7 +223,7 @@ def _score(
                 part = readable[start : start + batch_size]
                 captions = [task.item.caption for task, _ in part]
                 values = score_batch(model, metrics, [picture for _, picture in part], captions, seed)
-                rows += [_row(task, picture, columns, values, i, model) for i, (task, picture) in enumerate(part)]
+                rows += [row_of(task, picture, columns, values, i, model) for i, (task, picture) in enumerate(part)]
                 fresh += len(part)
                 if progress is not None:
                     progress(Progress(behind + fresh, len(tasks), fresh, time.monotonic() - started))
@@ -318,65 +236,6 @@ def _score(
             )
     if progress is not None:
         progress(Progress(len(tasks), len(tasks), fresh, time.monotonic() - started))
-
-
-def row_schema(columns: Sequence[Column]) -> pa.Schema:
-    """Return the schema of a row: what it is, then the columns with their standard errors."""
-    fields = [
-        ("key", pa.string()),
-        ("role", pa.string()),
-        ("file", pa.string()),
-        ("caption", pa.string()),
-        ("width", pa.int64()),
-        ("height", pa.int64()),
-        ("sha256", pa.string()),
-        ("perceptual_hash", pa.string()),
-        ("note", pa.string()),
-        ("reasons", pa.string()),
-    ]
-    for column in columns:
-        fields.append((column.name, pa.float64()))
-        if column.stderr is not None:
-            fields.append((column.stderr, pa.float64()))
-    return pa.schema(fields)
-
-
-def _row(
-    task: Task, picture: Picture, columns: Sequence[Column], values: dict[str, list[float]], i: int, model: Model
-) -> dict[str, object]:
-    caption = task.item.caption
-    row: dict[str, object] = {
-        "key": portable(task.item.key),
-        "role": task.role,
-        "file": portable(task.item.key),
-        "caption": None if caption is None else portable(caption),
-        "width": picture.width,
-        "height": picture.height,
-        "sha256": picture.sha256,
-        "perceptual_hash": perceptual_hash(picture.pixels),
-        "note": "caption cut to the text encoder's length" if caption is not None and model.is_cut(caption) else None,
-    }
-    reasons: dict[str, str] = {}
-    for column in columns:
-        value = values[column.name][i] if column.name in values else float("nan")
-        if column.needs == "caption" and caption is None:
-            reasons[column.name] = "no caption"
-        elif not np.isfinite(value):
-            reasons[column.name] = "the model gave no finite value"
-        else:
-            row[column.name] = value
-            if column.stderr is not None and np.isfinite(error := values[column.stderr][i]):
-                row[column.stderr] = error
-    row["reasons"] = json.dumps(reasons) if reasons else None
-    return row
-
-
-def portable(text: str) -> str:
-    r"""Return text that Parquet and JSON can hold: bytes of a name that are not UTF-8 become ``\xNN``."""
-    try:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # a surrogate that stands for no byte
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 Opened = list[tuple[Task, Picture | UnreadablePicture]]
@@ -407,29 +266,6 @@ def _reading(model: Model, tasks: Sequence[Task], shards: Sequence[int]) -> Iter
         yield stream()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _numbers(values: Tensor) -> list[float | None]:
-    return [value if np.isfinite(value) else None for value in values.tolist()]
-
-
-def _sample(model: Model, tasks: Sequence[Task], batch_size: int, seed: int) -> tuple[Tensor, list[str]]:
-    """Encode a sample of pictures, audited and reference alike."""
-    order = np.random.default_rng(seed).permutation(len(tasks))
-    found: list[Picture] = []
-    why = ""
-    for index in order.tolist():
-        try:
-            found.append(read_picture(tasks[index].item.path, model.codec.size))
-        except UnreadablePicture as error:
-            why = f"{tasks[index].item.key}: {error}"
-        if len(found) == SAMPLE:
-            break
-    if not found:
-        raise ValueError(f"none of the {len(tasks)} pictures can be read; the last reason was {why}")
-    images = torch.from_numpy(np.stack([picture.pixels for picture in found]))
-    x = torch.cat([model.codec.encode(part) for part in torch.split(images, batch_size)])
-    return x, [picture.sha256 for picture in found]
 
 
 def _path(place: Path | str | None) -> Path | None:

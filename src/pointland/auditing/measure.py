@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointland.auditing.engine import portable
+from pointland.auditing.rows import portable
 from pointland.data.folder import read_folder
 from pointland.data.item import Item
 from pointland.data.picture import Picture, UnreadablePicture, read_picture

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import track
 
-from pointland.auditing.engine import choose, tasks_of
+from pointland.auditing.engine import tasks_of
 from pointland.auditing.measure import DataEstimator, ModelEstimator, measure, measure_data
+from pointland.auditing.settle import settle
 from pointland.cli.run import quiet, sigma_from
 from pointland.lid import data as lid_data
 from pointland.lid.denoising_loss import DenoisingLoss
@@ -22,7 +23,7 @@ from pointland.lid.jacobian_spectrum import JacobianRank
 from pointland.lid.normal_bundle import NormalBundle, NormalBundleSketch
 from pointland.lid.spectrum import FilteredSpectrum
 from pointland.lid.trace import FlipdLowRank
-from pointland.models.diffusers import Dtype, load
+from pointland.models.loading import Dtype, load
 
 OfModel = Literal[
     "flipd", "flipd-low-rank", "denoising-loss", "spectrum", "normal-bundle", "normal-bundle-sketch", "jacobian-rank"
@@ -53,7 +54,7 @@ def run_lid(
     console = Console(stderr=True)
     tasks = tasks_of(images, captions)
     loaded = load(model, device=device, dtype=cast(Dtype, dtype))
-    level = choose(
+    level = settle(
         loaded, tasks, sigma_from(sigma), None, n_draws=1, n_probes=1, batch_size=batch_size, seed=seed
     ).sigma["value"]
     ticks = iter(track(range(len(tasks)), "Measuring", console=console))

@@ -12,10 +12,12 @@ from rich.text import Text
 
 from pointland import auditing
 from pointland.auditing import plan
-from pointland.auditing.engine import choose, score_batch, tasks_of
+from pointland.auditing.engine import score_batch, tasks_of
+from pointland.auditing.settle import settle
 from pointland.data.picture import Picture, UnreadablePicture, read_picture
 from pointland.model import Model
-from pointland.models.diffusers import Dtype, StableDiffusion, Unconditional, load
+from pointland.models.diffusers import StableDiffusion, Unconditional
+from pointland.models.loading import Dtype, load
 from pointland.report import print_table, read_summary, write_report
 from pointland.verdict import check_rate
 
@@ -168,7 +170,7 @@ def _dry_run(
     console: Console,
 ) -> bool:
     at = 1.0 if sigma == "auto" else sigma  # any level costs the same
-    settled = choose(model, tasks, at, None, n_draws=n_draws, n_probes=n_probes, batch_size=batch_size, seed=seed)
+    settled = settle(model, tasks, at, None, n_draws=n_draws, n_probes=n_probes, batch_size=batch_size, seed=seed)
     cost = plan.cost(model, settled.metrics, len(tasks))
     pictures, captions = readable(model, tasks, batch_size)
     started = time.monotonic()

@@ -1,0 +1,73 @@
+"""Rows: what an audit keeps of one picture."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from pointland.auditing.plan import Task
+from pointland.data.picture import Picture
+from pointland.metrics.metric import Column
+from pointland.metrics.near_copies import perceptual_hash
+from pointland.model import Model
+
+
+def row_schema(columns: Sequence[Column]) -> pa.Schema:
+    """Return the schema of a row: what it is, then the columns with their standard errors."""
+    fields = [
+        ("key", pa.string()),
+        ("role", pa.string()),
+        ("file", pa.string()),
+        ("caption", pa.string()),
+        ("width", pa.int64()),
+        ("height", pa.int64()),
+        ("sha256", pa.string()),
+        ("perceptual_hash", pa.string()),
+        ("note", pa.string()),
+        ("reasons", pa.string()),
+    ]
+    for column in columns:
+        fields.append((column.name, pa.float64()))
+        if column.stderr is not None:
+            fields.append((column.stderr, pa.float64()))
+    return pa.schema(fields)
+
+
+def row_of(
+    task: Task, picture: Picture, columns: Sequence[Column], values: dict[str, list[float]], i: int, model: Model
+) -> dict[str, object]:
+    """Return one row: a value a column, or null and the reason for it."""
+    caption = task.item.caption
+    row: dict[str, object] = {
+        "key": portable(task.item.key),
+        "role": task.role,
+        "file": portable(task.item.key),
+        "caption": None if caption is None else portable(caption),
+        "width": picture.width,
+        "height": picture.height,
+        "sha256": picture.sha256,
+        "perceptual_hash": perceptual_hash(picture.pixels),
+        "note": "caption cut to the text encoder's length" if caption is not None and model.is_cut(caption) else None,
+    }
+    reasons: dict[str, str] = {}
+    for column in columns:
+        value = values[column.name][i] if column.name in values else float("nan")
+        if column.needs == "caption" and caption is None:
+            reasons[column.name] = "no caption"
+        elif not np.isfinite(value):
+            reasons[column.name] = "the model gave no finite value"
+        else:
+            row[column.name] = value
+            if column.stderr is not None and np.isfinite(error := values[column.stderr][i]):
+                row[column.stderr] = error
+    row["reasons"] = json.dumps(reasons) if reasons else None
+    return row
+
+
+def portable(text: str) -> str:
+    r"""Return text that Parquet and JSON can hold: bytes of a name that are not UTF-8 become ``\xNN``."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")

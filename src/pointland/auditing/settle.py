@@ -1,0 +1,120 @@
+"""Settling an audit: sigma and the metrics, from a sample of the pictures, before anything is scored."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pointland.auditing import plan
+from pointland.auditing.plan import Choice, Task
+from pointland.data.picture import Picture, UnreadablePicture, read_picture
+from pointland.lid import scale
+from pointland.metrics.metric import Metric
+from pointland.model import Model
+
+SAMPLE = 64
+
+
+class Settled(NamedTuple):
+    """What is decided before scoring.
+
+    Attributes:
+        sigma: Its entry in the record: ``value``, ``chosen``, ``curve``.
+        metrics: With their settings.
+        device: Where the model's points are.
+    """
+
+    sigma: dict[str, Any]
+    metrics: list[Metric]
+    device: str
+
+
+def settle(
+    model: Model,
+    tasks: Sequence[Task],
+    sigma: float | Choice,
+    metrics: Sequence[Metric] | None,
+    *,
+    n_draws: int,
+    n_probes: int,
+    batch_size: int,
+    seed: int,
+    earlier: dict[str, Any] | None = None,
+) -> Settled:
+    """Settle sigma and the metrics.
+
+    A run that is continued keeps the sigma that it chose ``earlier``.
+
+    Raises:
+        ValueError: If no picture of a sample can be read, or the model does not denoise: then its scheduler is not the
+            one it was trained with, or its prediction type is wrong.
+    """
+    x, keys = _sample(model, tasks, batch_size, seed)
+    curve: dict[str, object] | None = None
+    value = scale.PAPER_SIGMA if sigma == "paper" else sigma
+    if value == "auto" and earlier is not None and earlier["chosen"] == "auto":
+        value, curve = earlier["value"], earlier["curve"]
+    elif value == "auto":
+        found = scale.sweep(
+            model.unconditional, x, keys, scale.candidates(model.levels), seed=seed, batch_size=batch_size
+        )
+        low, high = scale.quartiles(found.values)
+        curve = {
+            "sigmas": found.sigmas.tolist(),
+            "median": _numbers(found.values.nanmedian(-1).values),
+            "low": _numbers(low),
+            "high": _numbers(high),
+            "resolution": _numbers(found.resolution),
+            "n_images": len(x),
+        }
+        value = found.best
+    level = model.levels.nearest(float(value)).sigma
+    check = scale.sweep(
+        model.unconditional, x[:16], keys[:16], torch.tensor([level]), n_draws=1, seed=seed, batch_size=batch_size
+    )
+    if not bool(check.values.isfinite().any()):
+        raise ValueError(
+            f"the model gives no finite value at sigma {level:.4g}; load it in float32, or check its weights"
+        )
+    d = x[0].numel()
+    if float(check.values.nanmedian()) >= d:
+        raise ValueError(
+            f"the model does not denoise: at sigma {level:.4g} its error is "
+            f"{float(check.values.nanmedian()):.4g} of the noise's "
+            f"{d}; check prediction_type and the betas in scheduler_config.json"
+        )
+    if metrics is None:
+        made = (
+            plan.paper_metrics(model, seed=seed)
+            if sigma == "paper"
+            else plan.default_metrics(model, level, n_draws=n_draws, n_probes=n_probes, seed=seed)
+        )
+    else:
+        made = list(metrics)
+    how = sigma if isinstance(sigma, str) else "fixed"
+    return Settled({"value": level, "chosen": how, "curve": curve}, made, str(x.device))
+
+
+def _sample(model: Model, tasks: Sequence[Task], batch_size: int, seed: int) -> tuple[Tensor, list[str]]:
+    """Encode a sample of pictures, audited and reference alike."""
+    order = np.random.default_rng(seed).permutation(len(tasks))
+    found: list[Picture] = []
+    why = ""
+    for index in order.tolist():
+        try:
+            found.append(read_picture(tasks[index].item.path, model.codec.size))
+        except UnreadablePicture as error:
+            why = f"{tasks[index].item.key}: {error}"
+        if len(found) == SAMPLE:
+            break
+    if not found:
+        raise ValueError(f"none of the {len(tasks)} pictures can be read; the last reason was {why}")
+    images = torch.from_numpy(np.stack([picture.pixels for picture in found]))
+    x = torch.cat([model.codec.encode(part) for part in torch.split(images, batch_size)])
+    return x, [picture.sha256 for picture in found]
+
+
+def _numbers(values: Tensor) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in values.tolist()]
