@@ -107,7 +107,6 @@ def test_the_command_line_imports_nothing_heavy_at_module_level(path: Path) -> N
         assert module.split(".")[0] not in HEAVY, f"{name(path)}:{line} imports {module}; move it into the function"
 
 
-@pytest.mark.skipif(not (PACKAGE / "cli" / "__init__.py").exists(), reason="no command line yet")
 def test_importing_the_command_line_loads_no_torch() -> None:
     code = "import sys, pointland.cli; print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}

@@ -23,7 +23,7 @@ from pointland.auditing.rows import portable, row_of, row_schema
 from pointland.auditing.settle import settle
 from pointland.data.folder import read_folder
 from pointland.data.labels import read_labels
-from pointland.data.picture import Picture, UnreadablePicture, read_picture
+from pointland.data.picture import Picture, UnreadablePicture, picture_or_reason
 from pointland.metrics.evaluations import Evaluations
 from pointland.metrics.metric import Metric
 from pointland.model import Model
@@ -201,9 +201,7 @@ def _score(
     seed: int,
     progress: Callable[[Progress], None] | None,
 ) -> None:
-    columns = [column for metric in metrics for column in metric.columns]
-    if not model.conditional:
-        columns = [column for column in columns if column.needs != "caption"]
+    columns = plan.columns_of(model, metrics)
     schema = row_schema(columns)
     done = directory.finished_shards(folder)
     shards = [number for number in range(-(-len(tasks) // SHARD)) if number not in done]
@@ -246,10 +244,7 @@ def _reading(model: Model, tasks: Sequence[Task], shards: Sequence[int]) -> Iter
     """Read shards in order, the next one while this one is scored."""
 
     def open_one(task: Task) -> tuple[Task, Picture | UnreadablePicture]:
-        try:
-            return task, read_picture(task.item.path, model.codec.size)
-        except UnreadablePicture as error:
-            return task, error
+        return task, picture_or_reason(task.item.path, model.codec.size)
 
     pool = ThreadPoolExecutor(READERS)
     try:

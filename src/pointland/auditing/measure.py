@@ -18,7 +18,7 @@ from torch import Tensor
 from pointland.auditing.rows import portable
 from pointland.data.folder import read_folder
 from pointland.data.item import Item
-from pointland.data.picture import Picture, UnreadablePicture, read_picture
+from pointland.data.picture import Picture, UnreadablePicture, picture_or_reason
 from pointland.denoiser import Denoiser
 from pointland.lid.data import CensoredLid, DataLid, KernelLid, SetLid
 from pointland.lid.estimate import LidEstimate
@@ -191,10 +191,7 @@ def _opened(
     items: Sequence[Item], codec: Codec | None, size: tuple[int, int] = (0, 0)
 ) -> Iterator[tuple[Item, Picture | UnreadablePicture]]:
     for item in items:
-        try:
-            yield item, read_picture(item.path, size if codec is None else codec.size)
-        except UnreadablePicture as error:
-            yield item, error
+        yield item, picture_or_reason(item.path, size if codec is None else codec.size)
 
 
 def _number(value: Tensor | np.floating | float) -> float | None:

@@ -16,7 +16,7 @@ from pointland.lid import scale
 from pointland.lid.denoising_loss import DenoisingLoss
 from pointland.lid.flipd import Flipd
 from pointland.metrics.guidance_norm import EulerGuidanceNorm, GuidanceNorm
-from pointland.metrics.metric import Metric
+from pointland.metrics.metric import Column, Metric
 from pointland.metrics.model_lid import DenoisingLossColumns, FlipdColumns
 from pointland.metrics.png_size import PngSize
 from pointland.model import Model
@@ -73,6 +73,12 @@ def paper_metrics(model: Model, *, seed: int = 0) -> list[Metric]:
     return [*metrics, PngSize()]
 
 
+def columns_of(model: Model, metrics: Sequence[Metric]) -> list[Column]:
+    """Return the columns that the metrics fill for this model: without captions, those that need one are left out."""
+    columns = [column for metric in metrics for column in metric.columns]
+    return [column for column in columns if model.conditional or column.needs != "caption"]
+
+
 def cost(model: Model, metrics: Sequence[Metric], n_items: int) -> Cost:
     """Count network evaluations from the metrics' settings; shared ones count once."""
     conditions = 2 if model.conditional else 1
@@ -117,9 +123,7 @@ def record(
     device: str,
 ) -> dict[str, object]:
     """Return the contents of ``run.json`` at the start of a run."""
-    columns = [column for metric in metrics for column in metric.columns]
-    if not model.conditional:
-        columns = [column for column in columns if column.needs != "caption"]
+    columns = columns_of(model, metrics)
     fit = [column.name for column in columns if column.memorized_when != "neither"]
     if decide_by not in fit:
         raise ValueError(f"cannot decide by {decide_by!r}; choose one of {', '.join(fit)}")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pointland.auditing import plan
 from pointland.auditing.plan import Choice, Task
-from pointland.data.picture import Picture, UnreadablePicture, read_picture
+from pointland.data.picture import Picture, picture_or_reason
 from pointland.lid import scale
 from pointland.metrics.metric import Metric
 from pointland.model import Model
@@ -103,10 +103,11 @@ def _sample(model: Model, tasks: Sequence[Task], batch_size: int, seed: int) -> 
     found: list[Picture] = []
     why = ""
     for index in order.tolist():
-        try:
-            found.append(read_picture(tasks[index].item.path, model.codec.size))
-        except UnreadablePicture as error:
-            why = f"{tasks[index].item.key}: {error}"
+        opened = picture_or_reason(tasks[index].item.path, model.codec.size)
+        if isinstance(opened, Picture):
+            found.append(opened)
+        else:
+            why = f"{tasks[index].item.key}: {opened}"
         if len(found) == SAMPLE:
             break
     if not found:

@@ -14,7 +14,7 @@ from pointland import auditing
 from pointland.auditing import plan
 from pointland.auditing.engine import score_batch, tasks_of
 from pointland.auditing.settle import settle
-from pointland.data.picture import Picture, UnreadablePicture, read_picture
+from pointland.data.picture import Picture, picture_or_reason
 from pointland.model import Model
 from pointland.models.diffusers import StableDiffusion, Unconditional
 from pointland.models.loading import Dtype, load
@@ -196,11 +196,10 @@ def readable(model: Model, tasks: list[plan.Task], n: int) -> tuple[list[Picture
     """Return the first ``n`` pictures that can be read, with their captions."""
     pictures, captions = [], []
     for task in tasks:
-        try:
-            pictures.append(read_picture(task.item.path, model.codec.size))
+        opened = picture_or_reason(task.item.path, model.codec.size)
+        if isinstance(opened, Picture):
+            pictures.append(opened)
             captions.append(task.item.caption)
-        except UnreadablePicture:
-            continue
         if len(pictures) == n:
             break
     return pictures, captions

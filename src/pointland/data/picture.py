@@ -111,6 +111,14 @@ def read_picture(path: Path, size: tuple[int, int]) -> Picture:
     return decode_picture(data, size)
 
 
+def picture_or_reason(path: Path, size: tuple[int, int]) -> Picture | UnreadablePicture:
+    """Read a file as :func:`read_picture` does, and return the reason instead of raising it: for whoever goes on."""
+    try:
+        return read_picture(path, size)
+    except UnreadablePicture as error:
+        return error
+
+
 def decode_picture(data: bytes, size: tuple[int, int]) -> Picture:
     """Decode a picture and fit it to a size, by the rules of this module.
 

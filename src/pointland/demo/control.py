@@ -1,6 +1,5 @@
 """The positive control: did an audit of the miniature find what was planted, and nothing else?"""
 
-import csv
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointland.auditing.directory import Run
+from pointland.data.labels import read_labels
 from pointland.verdict import auroc, decide, tpr_at_fpr
 
 
@@ -29,9 +29,8 @@ def checks(run: Run, labels: Path) -> list[Check]:
 
     Verbatim means 20 or 50 copies. Every separation is against the held-out pictures, without captions.
     """
-    with labels.open(newline="", encoding="utf-8") as stream:
-        group_of = {row["key"]: row["label"] for row in csv.DictReader(stream)}
     keys, roles = run.rows["key"].to_pylist(), run.rows["role"].to_pylist()
+    group_of = read_labels(labels, keys)
     groups = np.array(
         [group_of[key] if role == "audited" else "held_out" for key, role in zip(keys, roles, strict=True)]
     )

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pointland.denoiser import per_item
+from pointland.lid.estimate import standard_error
 from pointland.metrics.evaluations import Evaluations
 from pointland.metrics.metric import Column
 
@@ -50,8 +51,7 @@ class GuidanceNorm:
         if "conditional" not in batch.conditions:
             return {}
         norms = torch.stack([_rms(batch.difference(self.sigma, draw)) for draw in range(self.n_draws)])
-        stderr = norms.std(0) / self.n_draws**0.5 if self.n_draws > 1 else torch.full_like(norms[0], torch.nan)
-        return {"guidance_norm": norms.mean(0), "guidance_norm_stderr": stderr}
+        return {"guidance_norm": norms.mean(0), "guidance_norm_stderr": standard_error(norms)}
 
 
 @dataclass(frozen=True)
