@@ -261,7 +261,7 @@ def test_metrics_of_the_users_choice(model: ExactModel, tmp_path: Path) -> None:
 
 def test_shards_cut_where_they_should() -> None:
     assert SHARD == 256
-    assert len(default_metrics(ExactModel(torch.empty(0)), 0.3)) == 4
+    assert len(default_metrics(ExactModel(torch.empty(0)), 0.3)) == 6
 
 
 def test_the_public_name_is_the_function() -> None:

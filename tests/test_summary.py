@@ -47,7 +47,8 @@ def test_flagged_come_first_then_the_most_suspicious(tmp_path: Path) -> None:
     assert rest == sorted(rest)
     assert summary["verdict"]["n_valued"] == 180
     assert rows[-1]["values"]["denoising_loss_unconditional"] is None
-    assert rows[-1]["reasons"] == {"denoising_loss_unconditional": "the model gave no finite value"}
+    assert rows[-1]["reasons"]["denoising_loss_unconditional"] == "the model gave no finite value"
+    assert rows[-1]["reasons"]["lid_excess"] == "the model gave no finite value"  # derived from it
     assert any(one["kind"] == "missing" and one["level"] == "warning" for one in summary["warnings"])
 
 

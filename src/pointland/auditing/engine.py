@@ -19,17 +19,19 @@ from torch import Tensor
 from pointland.auditing import directory, plan
 from pointland.auditing.directory import Run
 from pointland.auditing.plan import SHARD, Choice, Task
-from pointland.auditing.rows import portable, row_of, row_schema
+from pointland.auditing.rows import Values, portable, row_of, row_schema
 from pointland.auditing.settle import settle
 from pointland.data.folder import read_folder
 from pointland.data.labels import read_labels
 from pointland.data.picture import Picture, UnreadablePicture, picture_or_reason
 from pointland.metrics.evaluations import Evaluations
 from pointland.metrics.metric import Metric
+from pointland.metrics.model_gap import GAP
 from pointland.model import Model
 from pointland.verdict import check_rate
 
 READERS = 2
+DECIDE_BY = "denoising_loss_unconditional"
 
 
 class Progress(NamedTuple):
@@ -59,10 +61,11 @@ def audit(
     labels: Path | str | None = None,
     sigma: float | Choice = "auto",
     metrics: Sequence[Metric] | None = None,
+    reference_model: Model | None = None,
     n_draws: int = 8,
     n_probes: int = 4,
     fdr: float = 0.05,
-    decide_by: str = "denoising_loss_unconditional",
+    decide_by: str | None = None,
     batch_size: int = 16,
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
@@ -81,10 +84,13 @@ def audit(
         labels: CSV of what is known beforehand (``key,label``), to measure how well the columns separate it.
         sigma: Noise scale in model-space units, ``"auto"`` (see :mod:`pointland.lid.scale`) or ``"paper"``.
         metrics: Instead of the default ones; ``sigma`` and the counts are then ignored.
+        reference_model: What the model was fine-tuned from, or an early checkpoint of it: the verdict then rests on the
+            LID minus that model's.
         n_draws: Noise draws of the denoising loss and the guidance norm.
         n_probes: Probes of FLIPD.
         fdr: False discovery rate asked for.
-        decide_by: The column that the verdict rests on.
+        decide_by: The column that the verdict rests on, measured or derived (see :mod:`pointland.auditing.derived`); by
+            default the denoising loss without caption, minus the reference model's if there is one.
         batch_size: Pictures in one batch; both conditions go through the network together, so it sees twice as many.
         seed: Of every draw.
         progress: Called after every batch.
@@ -97,6 +103,8 @@ def audit(
         ValueError: If the input cannot be audited, or ``out`` holds another run; the message says what to do.
     """
     check_rate(fdr)
+    if decide_by is None:
+        decide_by = DECIDE_BY if reference_model is None else GAP
     folder, pictures = Path(out), Path(images)
     for place in (images, reference):
         if place is not None and folder.resolve().is_relative_to(Path(place).resolve()):
@@ -123,6 +131,7 @@ def audit(
         batch_size=batch_size,
         seed=seed,
         earlier=earlier,
+        reference_model=reference_model,
     )
     record = plan.record(
         model,
@@ -163,7 +172,7 @@ def tasks_of(
 
 def score_batch(
     model: Model, metrics: Sequence[Metric], pictures: Sequence[Picture], captions: Sequence[str | None], seed: int
-) -> dict[str, list[float]]:
+) -> dict[str, Values]:
     """Compute the columns of one batch; NaN where there is no value. Draws are keyed by the content of each picture.
 
     Out of memory, the batch is halved and tried again, down to one picture.

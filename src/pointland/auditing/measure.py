@@ -1,12 +1,13 @@
 """Measuring: the LID of every picture of a folder by one estimator, without a verdict.
 
-Every value comes with its error or interval, its unit, the scale that it is meant at, and the space that it is measured
-in. A picture that cannot be read is a row with a reason.
+Every value comes with its error and interval, its unit, the scale that it is meant at, and the space that it is
+measured in; that of a model also says whether the picture is on its manifold there, since off it the number is no
+dimension. A picture that cannot be read is a row with a reason.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +21,22 @@ from pointland.data.folder import read_folder
 from pointland.data.item import Item
 from pointland.data.picture import Picture, UnreadablePicture, picture_or_reason
 from pointland.denoiser import Denoiser
+from pointland.lid.checked import checked
+from pointland.lid.chosen import Chosen, chosen_by_knee, chosen_by_plateau, worth
 from pointland.lid.data import CensoredLid, DataLid, KernelLid, SetLid
 from pointland.lid.estimate import LidEstimate
+from pointland.lid.flipd import Flipd
+from pointland.lid.on_manifold import OnManifold
+from pointland.lid.plateau import LidCurve, OnPlateau
+from pointland.lid.scale import candidates, sweep
+from pointland.lid.spectrum import FilteredSpectrum
 from pointland.model import Codec, Model
+
+How = Literal["plateau", "resolution", "knee"]
+
+SAMPLE = 16  # pictures that a scale is chosen from
+SCALES = 13  # tried
+YES = "yes"  # in the column on_manifold
 
 
 @runtime_checkable
@@ -64,6 +78,7 @@ def measure(
     captions: Path | str | None = None,
     conditional: bool = False,
     batch_size: int = 16,
+    check: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
     """Measure the model's LID at every picture of a folder.
@@ -75,11 +90,14 @@ def measure(
         captions: As for :func:`~pointland.data.folder.read_folder`.
         conditional: Measure under each picture's caption; a picture without one is a row with a reason.
         batch_size: Pictures in one batch.
+        check: Check also whether each picture is on the model's manifold; 26 forward passes a picture, or fewer where
+            the estimator has made some of them, see :func:`~pointland.lid.checked.checked`.
         progress: Called with pictures done and in all.
 
     Returns:
-        One row a picture, by key: ``key``, ``value``, ``stderr``, the estimator's ``parts``, ``unit``, ``sigma``,
-        ``space``, ``condition``, ``reason``.
+        One row a picture, by key: ``key``, ``value``, ``stderr``, ``low``, ``high``, the estimator's ``parts``,
+        ``on_manifold`` (``yes``, or why the value is no dimension: ``off the manifold``, ``negative``, ``above d``,
+        ``unsure``), ``unit``, ``sigma``, ``space``, ``condition``, ``reason``.
 
     Raises:
         ValueError: If the folder cannot be read, the model takes no captions and they are asked for, or sigma is
@@ -95,10 +113,18 @@ def measure(
     def score() -> None:
         x = model.codec.encode(torch.from_numpy(np.stack([picture.pixels for _, picture in waiting])))
         denoise = model.given([item.caption for item, _ in waiting]) if conditional else model.unconditional
-        found = estimator(denoise, x, [picture.sha256 for _, picture in waiting])
+        names = [picture.sha256 for _, picture in waiting]
+        checks: OnManifold | None = None
+        if check:
+            found, checks = checked(estimator, denoise, x, names, sigma=estimator.sigma)
+        else:
+            found = estimator(denoise, x, names)
+        sizes = {"value": found.value, "stderr": found.stderr, "low": found.low, "high": found.high, **found.parts}
         for i, (item, _) in enumerate(waiting):
-            numbers = {"value": found.value, "stderr": found.stderr, **found.parts}
-            rows[item.key] = {name: _number(values[i]) for name, values in numbers.items()}
+            rows[item.key] = {name: _number(values[i]) for name, values in sizes.items()}
+            if checks is not None:
+                word = checks.validity[i]
+                rows[item.key]["on_manifold"] = YES if word == "dimension" else word
             if rows[item.key]["value"] is None:
                 rows[item.key]["reason"] = "the model gave no finite value"
         waiting.clear()
@@ -121,6 +147,59 @@ def measure(
         "condition": "conditional" if conditional else "unconditional",
     }
     return _table([{"key": portable(key), **rows[key], **common} for key in sorted(rows)])
+
+
+def choose_sigma(
+    model: Model,
+    images: Path | str,
+    how: How = "plateau",
+    *,
+    captions: Path | str | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+) -> Chosen:
+    """Choose one scale from a sample of the pictures, without captions.
+
+    Args:
+        model: The model.
+        images: Folder of pictures.
+        how: ``plateau``, for absolute dimensions: where the filtered spectra of the sample are flattest together.
+            ``resolution``, for ranking, as an audit does: where the denoising loss tells pictures apart best.
+            ``knee``, the published choice: the median knee of FLIPD's curves.
+        captions: As for :func:`~pointland.data.folder.read_folder`.
+        batch_size: Pictures in one batch.
+        seed: Of the sample and the draws.
+
+    Returns:
+        The trained level, the curve that it was chosen from, and what a value there is worth.
+
+    Raises:
+        ValueError: If no picture can be read, the model has fewer than 5 levels to try, or a value is not finite.
+
+    Cost:
+        16 pictures at 13 scales, 15 forward passes each (plateau); 4 (resolution); 5 (knee).
+    """
+    if how not in get_args(How):
+        raise ValueError(f"a scale is chosen by one of {', '.join(get_args(How))}, not by {how!r}")
+    x, keys = _sample(model, Path(images), None if captions is None else Path(captions), batch_size, seed)
+    denoise, size = model.unconditional, float((x - x.mean(0)).square().mean().sqrt())
+    if how == "resolution":
+        ranked = sweep(denoise, x, keys, candidates(model.levels), seed=seed, batch_size=batch_size)
+        whole = ranked.values.isfinite().all(-1)
+        values, stderrs = ranked.values[whole], ranked.stderrs[whole]
+        ends = values - 1.96 * stderrs, values + 1.96 * stderrs
+        return worth(LidCurve(ranked.sigmas[whole].to(values), values, stderrs, *ends), ranked.best)
+    spread = size if size > 0 else 1.0
+    sigmas = tuple(candidates(model.levels, SCALES, 0.03 * spread, 0.5 * spread).tolist())
+
+    def at(sigma: float) -> FilteredSpectrum | Flipd:
+        return FilteredSpectrum(sigma, 2, seed=seed) if how == "plateau" else Flipd(sigma, 4, seed)
+
+    parts = [slice(start, start + batch_size) for start in range(0, len(x), batch_size)]
+    curves = [OnPlateau(at, sigmas).curve(denoise, x[part], keys[part]) for part in parts]
+    values, stderrs, lows, highs = (torch.cat(each, dim=1).cpu() for each in list(zip(*curves, strict=True))[1:])
+    curve = LidCurve(curves[0].sigmas.cpu(), values, stderrs, lows, highs)
+    return chosen_by_knee(curve) if how == "knee" else chosen_by_plateau(curve, d=x[0].numel())
 
 
 def measure_data(
@@ -194,6 +273,25 @@ def _opened(
         yield item, picture_or_reason(item.path, size if codec is None else codec.size)
 
 
+def _sample(
+    model: Model, images: Path, captions: Path | None, batch_size: int, seed: int
+) -> tuple[Float[Tensor, "b *event"], list[str]]:
+    """Encode a sample of the pictures that can be read."""
+    items = read_folder(images, captions)
+    order = np.random.default_rng(seed).permutation(len(items)).tolist()
+    found: list[Picture] = []
+    for _, opened in _opened([items[i] for i in order], model.codec):
+        if isinstance(opened, Picture):
+            found.append(opened)
+        if len(found) == SAMPLE:
+            break
+    if not found:
+        raise ValueError(f"none of the pictures in {images} can be read")
+    pixels = torch.from_numpy(np.stack([picture.pixels for picture in found]))
+    x = torch.cat([model.codec.encode(part) for part in torch.split(pixels, batch_size)])
+    return x, [picture.sha256 for picture in found]
+
+
 def _number(value: Tensor | np.floating | float) -> float | None:
     number = float(value)
     return number if np.isfinite(number) else None
@@ -202,5 +300,5 @@ def _number(value: Tensor | np.floating | float) -> float | None:
 def _table(rows: list[dict[str, object]]) -> pa.Table:
     names = dict.fromkeys(name for row in rows for name in row if name != "reason")
     fields = {name: [row.get(name) for row in rows] for name in (*names, "reason")}
-    text = {"key", "unit", "space", "condition", "reason"}
+    text = {"key", "on_manifold", "unit", "space", "condition", "reason"}
     return pa.table({n: pa.array(v, pa.string() if n in text else pa.float64()) for n, v in fields.items()})

@@ -4,21 +4,25 @@ import hashlib
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from pointland.auditing.derived import derivable
 from pointland.auditing.directory import SCHEMA_VERSION
 from pointland.data.item import Item
 from pointland.lid import scale
 from pointland.lid.denoising_loss import DenoisingLoss
 from pointland.lid.flipd import Flipd
 from pointland.metrics.guidance_norm import EulerGuidanceNorm, GuidanceNorm
+from pointland.metrics.loss_map import LossMap
 from pointland.metrics.metric import Column, Metric
+from pointland.metrics.model_gap import ModelGap
 from pointland.metrics.model_lid import DenoisingLossColumns, FlipdColumns
 from pointland.metrics.png_size import PngSize
+from pointland.metrics.sketch import Sketch
 from pointland.model import Model
 
 Role = Literal["audited", "reference"]
@@ -48,15 +52,25 @@ class Cost:
     forwards: int
 
 
-def default_metrics(model: Model, sigma: float, *, n_draws: int = 8, n_probes: int = 4, seed: int = 0) -> list[Metric]:
-    """Return the metrics of an audit at one sigma: denoising loss, FLIPD with score norm, guidance norm, PNG size."""
+def default_metrics(
+    model: Model,
+    sigma: float,
+    *,
+    n_draws: int = 8,
+    n_probes: int = 4,
+    seed: int = 0,
+    reference_model: Model | None = None,
+) -> list[Metric]:
+    """Return the metrics of an audit at one sigma: denoising loss and its map, FLIPD, guidance norm, ..."""
     metrics: list[Metric] = [
         DenoisingLossColumns(DenoisingLoss(sigma, n_draws, seed)),
         FlipdColumns(Flipd(sigma, n_probes, seed)),
     ]
     if model.conditional:
         metrics.append(GuidanceNorm(sigma, n_draws))
-    return [*metrics, PngSize()]
+    if reference_model is not None:
+        metrics.append(ModelGap(DenoisingLoss(sigma, n_draws, seed), reference_model))
+    return [*metrics, LossMap(DenoisingLoss(sigma, n_draws, seed)), PngSize(), Sketch()]
 
 
 def paper_metrics(model: Model, *, seed: int = 0) -> list[Metric]:
@@ -70,7 +84,7 @@ def paper_metrics(model: Model, *, seed: int = 0) -> list[Metric]:
     if model.conditional:
         end = model.levels.nearest(max(scale.PAPER_EULER_SIGMA, 2 * low)).sigma
         metrics.append(EulerGuidanceNorm(end, low))
-    return [*metrics, PngSize()]
+    return [*metrics, LossMap(DenoisingLoss(sigma, 8, seed)), PngSize(), Sketch()]
 
 
 def columns_of(model: Model, metrics: Sequence[Metric]) -> list[Column]:
@@ -89,6 +103,8 @@ def cost(model: Model, metrics: Sequence[Metric], n_items: int) -> Cost:
                 forwards += metric.estimator.n_draws * conditions
             case FlipdColumns() if metric.estimator.n_probes != "exact":
                 forwards += (1 + metric.estimator.n_probes) * conditions
+            case ModelGap():
+                forwards += metric.estimator.n_draws
             case EulerGuidanceNorm():
                 forwards += (metric.n_steps + 1) * conditions
             case _:
@@ -124,9 +140,7 @@ def record(
 ) -> dict[str, object]:
     """Return the contents of ``run.json`` at the start of a run."""
     columns = columns_of(model, metrics)
-    fit = [column.name for column in columns if column.memorized_when != "neither"]
-    if decide_by not in fit:
-        raise ValueError(f"cannot decide by {decide_by!r}; choose one of {', '.join(fit)}")
+    check_deciding(decide_by, columns, with_reference=data["reference"] is not None)
     return {
         "schema_version": SCHEMA_VERSION,
         "model": dict(model.identity),
@@ -146,11 +160,26 @@ def record(
     }
 
 
+def check_deciding(decide_by: str, columns: Sequence[Column], *, with_reference: bool) -> None:
+    """Raise ``ValueError`` unless a verdict can rest on that column, measured or derived."""
+    fit = [column.name for column in columns if column.memorized_when != "neither"]
+    derived = derivable([column.name for column in columns], with_reference=with_reference)
+    if decide_by not in [*fit, *derived]:
+        hint = "" if with_reference else "; more can be derived with a --reference"
+        raise ValueError(f"cannot decide by {decide_by!r}; choose one of {', '.join([*fit, *derived])}{hint}")
+
+
 def _settings(metric: Metric) -> dict[str, object]:
     settings: object = metric
     if not is_dataclass(settings) or isinstance(settings, type):
         raise TypeError(f"{metric!r} is not a dataclass, so its settings cannot be recorded; make it a frozen one")
-    return asdict(settings)
+    return {field.name: _recorded(getattr(settings, field.name)) for field in fields(settings)}
+
+
+def _recorded(value: object) -> object:
+    if isinstance(value, Model):
+        return dict(value.identity)
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def environment() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Rows: what an audit keeps of one picture."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,8 @@ from pointland.data.picture import Picture
 from pointland.metrics.metric import Column
 from pointland.metrics.near_copies import perceptual_hash
 from pointland.model import Model
+
+Values = list[float | list[float]]
 
 
 def row_schema(columns: Sequence[Column]) -> pa.Schema:
@@ -28,14 +30,14 @@ def row_schema(columns: Sequence[Column]) -> pa.Schema:
         ("reasons", pa.string()),
     ]
     for column in columns:
-        fields.append((column.name, pa.float64()))
+        fields.append((column.name, pa.float64() if column.parts == 1 else pa.list_(pa.float32(), column.parts)))
         if column.stderr is not None:
             fields.append((column.stderr, pa.float64()))
     return pa.schema(fields)
 
 
 def row_of(
-    task: Task, picture: Picture, columns: Sequence[Column], values: dict[str, list[float]], i: int, model: Model
+    task: Task, picture: Picture, columns: Sequence[Column], values: Mapping[str, Values], i: int, model: Model
 ) -> dict[str, object]:
     """Return one row: a value a column, or null and the reason for it."""
     caption = task.item.caption
@@ -55,11 +57,11 @@ def row_of(
         value = values[column.name][i] if column.name in values else float("nan")
         if column.needs == "caption" and caption is None:
             reasons[column.name] = "no caption"
-        elif not np.isfinite(value):
+        elif not np.isfinite(value).all():
             reasons[column.name] = "the model gave no finite value"
         else:
             row[column.name] = value
-            if column.stderr is not None and np.isfinite(error := values[column.stderr][i]):
+            if column.stderr is not None and np.isfinite(error := values[column.stderr][i]).all():
                 row[column.stderr] = error
     row["reasons"] = json.dumps(reasons) if reasons else None
     return row

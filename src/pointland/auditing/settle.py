@@ -42,6 +42,7 @@ def settle(
     batch_size: int,
     seed: int,
     earlier: dict[str, Any] | None = None,
+    reference_model: Model | None = None,
 ) -> Settled:
     """Settle sigma and the metrics.
 
@@ -89,7 +90,9 @@ def settle(
         made = (
             plan.paper_metrics(model, seed=seed)
             if sigma == "paper"
-            else plan.default_metrics(model, level, n_draws=n_draws, n_probes=n_probes, seed=seed)
+            else plan.default_metrics(
+                model, level, n_draws=n_draws, n_probes=n_probes, seed=seed, reference_model=reference_model
+            )
         )
     else:
         made = list(metrics)

@@ -32,8 +32,9 @@ def run_audit(
     reference_captions: Path | None,
     labels: Path | None,
     sigma: str,
+    reference_model: str | None,
     fdr: float,
-    decide_by: str,
+    decide_by: str | None,
     n_draws: int,
     n_probes: int,
     batch_size: int,
@@ -54,8 +55,9 @@ def run_audit(
     tasks = tasks_of(images, captions, reference, reference_captions)  # before the model: bad input fails at once
     with console.status(Text(f"Loading {model}")):
         loaded = load(model, device=device, dtype=cast(Dtype, dtype))
+        base = None if reference_model is None else load(reference_model, device=device, dtype=cast(Dtype, dtype))
     if dry_run:
-        return _dry_run(loaded, tasks, scale, n_draws, n_probes, batch_size, seed, console)
+        return _dry_run(loaded, base, tasks, scale, n_draws, n_probes, batch_size, seed, console)
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -79,6 +81,7 @@ def run_audit(
             reference_captions=reference_captions,
             labels=labels,
             sigma=scale,
+            reference_model=base,
             n_draws=n_draws,
             n_probes=n_probes,
             fdr=fdr,
@@ -94,7 +97,8 @@ def run_audit(
     print_table(summary, top, Console())
     console.print(f"Report: {page}", soft_wrap=True, markup=False)
     if summary["verdict"]["n_valued"] == 0:
-        raise ValueError(f"no picture has a value in {decide_by}, so there is no verdict; {page} says why")
+        column = summary["verdict"]["decide_by"]
+        raise ValueError(f"no picture has a value in {column}, so there is no verdict; {page} says why")
     return summary["verdict"]["n_flagged"] > 0
 
 
@@ -113,7 +117,8 @@ def run_demo(out: Path, top: int) -> int:
         labels=demo.labels,
         sigma="auto",
         fdr=0.05,
-        decide_by="denoising_loss_unconditional",
+        reference_model=None,
+        decide_by=None,
         n_draws=8,
         n_probes=4,
         batch_size=32,
@@ -161,6 +166,7 @@ def quiet() -> None:
 
 def _dry_run(
     model: StableDiffusion | Unconditional,
+    reference_model: StableDiffusion | Unconditional | None,
     tasks: list[plan.Task],
     sigma: float | plan.Choice,
     n_draws: int,
@@ -170,7 +176,17 @@ def _dry_run(
     console: Console,
 ) -> bool:
     at = 1.0 if sigma == "auto" else sigma  # any level costs the same
-    settled = settle(model, tasks, at, None, n_draws=n_draws, n_probes=n_probes, batch_size=batch_size, seed=seed)
+    settled = settle(
+        model,
+        tasks,
+        at,
+        None,
+        n_draws=n_draws,
+        n_probes=n_probes,
+        batch_size=batch_size,
+        seed=seed,
+        reference_model=reference_model,
+    )
     cost = plan.cost(model, settled.metrics, len(tasks))
     pictures, captions = readable(model, tasks, batch_size)
     started = time.monotonic()

@@ -42,6 +42,7 @@ class Evaluations:
     captions: Sequence[str | None]
     seed: int
     _denoised: dict[tuple[float, int], list[Tensor]] = field(default_factory=dict)
+    _started: dict[tuple[float, int], list[Tensor]] = field(default_factory=dict)
     _products: dict[tuple[float, int, Derivative], list[Products]] = field(default_factory=dict)
     _bound: list[Denoiser] = field(default_factory=list)
 
@@ -66,6 +67,17 @@ class Evaluations:
         if at not in self._denoised:
             self._denoised[at] = self.evaluate(self.x + sigma * self.noise(draw), sigma)
         return self._denoised[at][self.conditions.index(condition)]
+
+    def start(self, sigma: float, draw: int) -> Float[Tensor, "b *event"]:
+        """Return where a generation starts, ``sigma * noise(draw)``: pure noise, nothing of the picture."""
+        return sigma * self.noise(draw)
+
+    def denoised_start(self, condition: Condition, sigma: float, draw: int) -> Float[Tensor, "b *event"]:
+        """Return the denoised ``start(sigma, draw)``."""
+        at = (sigma, draw)
+        if at not in self._started:
+            self._started[at] = self.evaluate(self.start(sigma, draw), sigma)
+        return self._started[at][self.conditions.index(condition)]
 
     def products(self, condition: Condition, sigma: float, n_probes: int, derivative: Derivative = "vjp") -> Products:
         """Return the denoised ``x`` itself, not noised, and the products of the first ``n_probes`` probes there."""

@@ -16,6 +16,7 @@ from pointland.denoiser import per_item
 from pointland.lid.estimate import standard_error
 from pointland.metrics.evaluations import Evaluations
 from pointland.metrics.metric import Column
+from pointland.metrics.rms import root_mean_square
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,15 @@ class GuidanceNorm:
             ),
         )
 
+    def forwards(self, n_conditions: int) -> float:
+        """Return the network calls an image when nothing is shared: ``n_draws`` a condition, 0 without captions."""
+        return float(self.n_draws * 2) if n_conditions == 2 else 0.0
+
     def __call__(self, batch: Evaluations) -> dict[str, Float[Tensor, " b"]]:
         """Compute the column from the denoising loss's evaluations."""
         if "conditional" not in batch.conditions:
             return {}
-        norms = torch.stack([_rms(batch.difference(self.sigma, draw)) for draw in range(self.n_draws)])
+        norms = torch.stack([root_mean_square(batch.difference(self.sigma, draw)) for draw in range(self.n_draws)])
         return {"guidance_norm": norms.mean(0), "guidance_norm_stderr": standard_error(norms)}
 
 
@@ -99,6 +104,10 @@ class EulerGuidanceNorm:
             ),
         )
 
+    def forwards(self, n_conditions: int) -> float:
+        """Return the network calls an image, 0 without captions."""
+        return float((self.n_steps + 1) * 2) if n_conditions == 2 else 0.0
+
     def __call__(self, batch: Evaluations) -> dict[str, Float[Tensor, " b"]]:
         """Walk and compute the column."""
         if "conditional" not in batch.conditions:
@@ -109,8 +118,6 @@ class EulerGuidanceNorm:
             conditional = batch.evaluate(x, now)[1]
             x = x + (then - now) * (x - conditional) / now
         without, conditional = batch.evaluate(x, self.sigma)
-        return {"guidance_norm_euler": _rms((without - conditional) / per_item(torch.tensor([self.sigma]), x))}
-
-
-def _rms(x: Float[Tensor, "b *event"]) -> Float[Tensor, " b"]:
-    return x.square().flatten(1).mean(-1).sqrt()
+        return {
+            "guidance_norm_euler": root_mean_square((without - conditional) / per_item(torch.tensor([self.sigma]), x))
+        }

@@ -22,6 +22,7 @@ class Column:
         stderr: The column that holds its standard error, if it has one.
         description: What the number is, in one sentence.
         source: Where it was published.
+        parts: Numbers an item: 1, or more for maps and vectors, which reports do not list but may draw.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Column:
     stderr: str | None
     description: str
     source: str
+    parts: int = 1
 
 
 @runtime_checkable
@@ -43,7 +45,7 @@ class Metric(Protocol):
         """The columns it fills, standard errors apart."""
         ...
 
-    def __call__(self, batch: Evaluations) -> dict[str, Float[Tensor, " b"]]:
+    def __call__(self, batch: Evaluations) -> dict[str, Float[Tensor, " b"] | Float[Tensor, "b parts"]]:
         """Return values by column name, NaN where there is none, standard errors included."""
         ...
 

@@ -1,5 +1,6 @@
 """The model's local intrinsic dimension as audit columns: FLIPD and the denoising loss, with and without caption."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,11 @@ class FlipdColumns:
             )
         )
 
+    def forwards(self, n_conditions: int) -> float:
+        """Return the network calls an image, a Jacobian product counted as one more; infinite for the exact trace."""
+        n_probes = self.estimator.n_probes
+        return math.inf if n_probes == "exact" else float((1 + n_probes) * n_conditions)
+
     def __call__(self, batch: Evaluations) -> dict[str, Float[Tensor, " b"]]:
         """Compute the columns from one Jacobian evaluation a condition."""
         settings = self.estimator
@@ -104,6 +110,10 @@ class DenoisingLossColumns:
             )
             for condition in CONDITIONS
         )
+
+    def forwards(self, n_conditions: int) -> float:
+        """Return the network calls an image."""
+        return float(self.estimator.n_draws * n_conditions)
 
     def __call__(self, batch: Evaluations) -> dict[str, Float[Tensor, " b"]]:
         """Compute the columns from ``n_draws`` evaluations."""

@@ -58,8 +58,9 @@ def about_run(
         warn(
             "leak",
             f"{counted(copies['across'], 'reference picture')} "
-            f"{'is a copy' if copies['across'] == 1 else 'are copies'} of an "
-            "audited one. The reference must be pictures the model never trained on, or p-values are too large.",
+            f"{'is an exact copy' if copies['across'] == 1 else 'are exact copies'} of an audited one and "
+            f"{'was' if copies['across'] == 1 else 'were'} left out: the reference must be pictures the model never "
+            "trained on.",
         )
     if run.failed.num_rows:
         warn(

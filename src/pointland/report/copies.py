@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from pointland.auditing.directory import Run
 from pointland.metrics.near_copies import copy_groups
-from pointland.report.items import Items
 from pointland.report.schema import Copy, CopyCounts
 from pointland.report.words import clean
 
@@ -29,16 +28,15 @@ def groups_of(run: Run) -> CopyGroups:
     return CopyGroups(np.asarray(found.exact, dtype=np.int64), np.asarray(found.near, dtype=np.int64))
 
 
-def count(groups: CopyGroups, audited: Items, reference: Items) -> CopyCounts:
-    """Count groups and their pictures, and the reference pictures that are exact copies of audited ones."""
+def count(groups: CopyGroups, n_overlapping: int) -> CopyCounts:
+    """Count groups and their pictures, beside the reference pictures that were left out as copies of audited ones."""
     exact, near = groups
-    mine, theirs = exact[audited.places], exact[reference.places]
     return CopyCounts(
         exact_groups=len(np.unique(exact[exact >= 0])),
         exact_pictures=int((exact >= 0).sum()),
         near_groups=len(np.unique(near[near >= 0])),
         near_pictures=int((near >= 0).sum()),
-        across=int((np.isin(theirs, mine[mine >= 0])).sum()),
+        across=n_overlapping,
     )
 
 

@@ -42,6 +42,8 @@ def render_markdown(summary: Summary) -> str:
     if v["threshold"] is not None:
         sign = "≥" if v["memorized_when"] == "high" else "≤"
         lines.append(f"- Flagged when {sign} {with_unit(number(v['threshold']), escape(v['unit']))}")
+    if v["kinds"]:
+        lines.append("- Of those flagged: " + ", ".join(f"{n:,} {kind}" for kind, n in v["kinds"].items()))
     if summary["warnings"]:
         lines += ["", "## Before believing the numbers", ""]
         lines += [f"- {one['level'].capitalize()}: {escape(one['text'])}" for one in summary["warnings"]]
@@ -56,7 +58,7 @@ def render_markdown(summary: Summary) -> str:
             "",
         ]
         lines += table(
-            ["Rank", "Flagged", "Name", f"{v['title']} ({v['unit']})", "q", "Copies", "Caption"],
+            ["Rank", "Flagged", "Name", f"{v['title']} ({v['unit']})", "q", "Kind", "Copies", "Caption"],
             [_cells(row, summary) for row in shown],
         )
     else:
@@ -134,6 +136,7 @@ def _cells(row: Row, summary: Summary) -> list[str]:
         escape(clean(row["key"], 80)),
         value,
         probability(row["q"]),
+        row["kind"] or "",
         str(max(row["n_exact"], row["n_near"])) if max(row["n_exact"], row["n_near"]) > 1 else "",
         caption,
     ]

@@ -40,6 +40,7 @@ def page_of(summary: Summary, pictures: Mapping[str, str]) -> dict[str, Any]:
         "gallery_how": sentences.gallery_how(summary, len(gallery)),
         "beyond": sentences.beyond(summary, len(gallery)),
         "labelled": labelled,
+        "kinds": list(v["kinds"]),
         "rows": rows,
         "rows_shown": counted(len(rows), "row"),
         "table_how": sentences.table_how(summary),
@@ -80,9 +81,12 @@ def _cards(summary: Summary) -> list[dict[str, Any]]:
     def card(label: str, big: str, small: str, alarm: bool = False) -> None:
         cards.append({"label": label, "big": big, "small": small, "alarm": alarm})
 
-    if v["n_reference"]:
+    if v["n_reference"] or v["n_flagged"]:
         share = f"{percent(v['n_flagged'] / v['n_audited'])} of the audited" if v["n_audited"] else "none audited yet"
         card("Flagged", f"{v['n_flagged']:,}", share, alarm=v["n_flagged"] > 0)
+    if v["kinds"]:
+        first, *others = sorted(v["kinds"].items(), key=lambda entry: -entry[1])
+        card("Why", f"{first[1]:,} {first[0]}", ", ".join(f"{n:,} {kind}" for kind, n in others) or "all of them")
     lacking = v["n_audited"] - v["n_valued"]
     card(
         "Audited",
@@ -143,6 +147,7 @@ def _named(row: Row) -> dict[str, Any]:
         "rank": row["rank"],
         "flagged": row["flagged"],
         "label": row["label"],
+        "kind": row["kind"],
         "short": _short_name(row["key"]),
         "caption": _caption(row),
         "tiny": max(row["width"], row["height"]) <= TINY_SIDE,
@@ -230,7 +235,7 @@ def _data(summary: Summary) -> dict[str, Any]:
         return [entry if len(entry) > 1 else [*entry, ""] for entry in found]
 
     return {
-        "decided": bool(summary["verdict"]["n_reference"]) and not summary["verdict"]["undecided"],
+        "decided": summary["verdict"]["smallest_p"] is not None and not summary["verdict"]["undecided"],
         "columns": [column["title"] for column in columns],
         "rows": [
             {
@@ -244,6 +249,8 @@ def _data(summary: Summary) -> dict[str, Any]:
                 "s": f"{row['width']:,} × {row['height']:,} pixels",
                 "h": row["sha256"],
                 "n": row["note"] or "",
+                "y": row["kind"] or "",
+                "e": "; ".join(row["evidence"]),
                 "c": _copies_line(row) or "none among the pictures of this run",
                 "o": [
                     [

@@ -36,6 +36,7 @@ class Verdict(TypedDict):
     needed: int
     n_strata: int
     undecided: str
+    kinds: dict[str, int]
 
 
 class Warned(TypedDict):
@@ -170,6 +171,8 @@ class Row(TypedDict):
     stratum: int
     values: dict[str, float | None]
     reasons: dict[str, str]
+    kind: str | None
+    evidence: list[str]
     n_exact: int
     n_near: int
     copies: list[Copy]

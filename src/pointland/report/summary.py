@@ -14,10 +14,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pointland.auditing.derived import derive, without_overlap
 from pointland.auditing.directory import Run
 from pointland.report import cautions, copies, evidence
 from pointland.report.density import density
 from pointland.report.items import Items, labels_of, of_role, sample, saved_labels, spread
+from pointland.report.kinds import decided, kinds
 from pointland.report.schema import (
     SCHEMA_VERSION,
     ColumnSummary,
@@ -32,7 +34,7 @@ from pointland.report.schema import (
     Verdict,
 )
 from pointland.report.words import clean, counted, percent, private
-from pointland.verdict import Decisions, decide
+from pointland.verdict import Decisions, Told
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -56,6 +58,8 @@ def summarize(run: Run, *, fdr: float | None = None, labels: Mapping[str, str] |
     Raises:
         ValueError: If ``fdr`` is not in (0, 1), or ``labels.csv`` lacks its header.
     """
+    run, n_overlapping = without_overlap(run)
+    run = derive(run)
     record = run.record
     known = saved_labels(run.folder / "labels.csv") if labels is None else labels
     audited, reference = of_role(run, "audited"), of_role(run, "reference")
@@ -63,11 +67,12 @@ def summarize(run: Run, *, fdr: float | None = None, labels: Mapping[str, str] |
     titles = {column["name"]: column["title"] for column in columns} | evidence.FLOOR_TITLES
     deciding = next(column for column in columns if column["name"] == record["decide_by"])
     rate = record["fdr"] if fdr is None else fdr
-    decisions = _decide(audited, reference, deciding, rate)
+    decisions = decided(audited, reference, deciding["name"], deciding["memorized_when"], rate)
     values = audited.floats(deciding["name"])
-    verdict = _verdict(decisions, values, reference.floats(deciding["name"]), deciding, rate, run, len(audited))
     groups = copies.groups_of(run)
-    copied = copies.count(groups, audited, reference)
+    told = kinds(audited, reference, decisions.flagged, groups, record["seed"])
+    verdict = _verdict(decisions, values, reference.floats(deciding["name"]), deciding, rate, run, len(audited), told)
+    copied = copies.count(groups, n_overlapping)
     given = labels_of(audited, known)
     shown = _groups(audited, reference, given)
     data = evidence.labelled(audited, reference, known, columns, record["seed"])
@@ -96,7 +101,7 @@ def summarize(run: Run, *, fdr: float | None = None, labels: Mapping[str, str] |
         dose_response=evidence.respond(data, separated, columns, record["seed"]),
         scatter=_scatter(audited, reference, deciding, decisions.flagged, record["seed"]),
         sigma=_jsonable(record["sigma"]),
-        rows=_rows(run, audited, order[:ROWS], columns, decisions, given, groups),
+        rows=_rows(run, audited, order[:ROWS], columns, decisions, given, groups, told),
         n_rows=len(audited),
         failed=[
             Failure(key=clean(one["key"] or ""), role=one["role"], reason=clean(private(one["reason"] or "")))
@@ -124,19 +129,8 @@ def _columns(declared: Sequence[dict[str, Any]], audited: Items, reference: Item
             missing=missing.get(column["name"], {}),
         )
         for column in declared
+        if column.get("parts", 1) == 1
     ]
-
-
-def _decide(audited: Items, reference: Items, deciding: ColumnSummary, fdr: float) -> Decisions:
-    sized = {evidence.PNG} <= {*audited.table.column_names} and deciding["name"] != evidence.PNG
-    return decide(
-        audited.floats(deciding["name"]),
-        reference.floats(deciding["name"]),
-        memorized_when="high" if deciding["memorized_when"] == "high" else "low",
-        fdr=fdr,
-        complexity=audited.floats(evidence.PNG) if sized else None,
-        reference_complexity=reference.floats(evidence.PNG) if sized else None,
-    )
 
 
 def _verdict(
@@ -147,6 +141,7 @@ def _verdict(
     fdr: float,
     run: Run,
     n_audited: int,
+    told: Mapping[int, Told],
 ) -> Verdict:
     n_flagged = int(decisions.flagged.sum())
     state: State = "flagged" if n_flagged else "ranked" if decisions.undecided else "none"
@@ -187,6 +182,7 @@ def _verdict(
         needed=decisions.needed,
         n_strata=decisions.n_strata,
         undecided=decisions.undecided,
+        kinds=dict(Counter(one.kind for one in told.values())),
     )
 
 
@@ -260,6 +256,7 @@ def _rows(
     decisions: Decisions,
     given: Sequence[str | None],
     groups: copies.CopyGroups,
+    told: Mapping[int, Told],
 ) -> list[Row]:
     shown = run.rows.take(audited.places[order]).to_pylist() if len(order) else []
     members = copies.members(groups, audited.places[order])
@@ -291,6 +288,8 @@ def _rows(
                 stratum=int(decisions.stratum[place]),
                 values={name: _finite(raw.get(name)) for name in names},
                 reasons={name: clean(private(why)) for name, why in json.loads(raw["reasons"] or "{}").items()},
+                kind=told[place].kind if place in told else None,
+                evidence=told[place].evidence if place in told else [],
                 n_exact=len(same) or 1,
                 n_near=len(like) or 1,
                 copies=[copies.copy_of(run, other, other in same) for other in others[:COPIES]],

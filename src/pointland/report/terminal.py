@@ -22,6 +22,8 @@ def print_table(summary: Summary, top: int, console: Console) -> None:
     against = f", against {v['n_reference']:,} reference pictures" if v["n_reference"] else ""
     sigma = summary["sigma"].get("value")
     console.print(Text(f"Judged by {v['title']} at sigma {level(sigma)}{against}.", "dim"))
+    if v["kinds"]:
+        console.print(Text("Of those flagged: " + ", ".join(f"{n:,} {kind}" for kind, n in v["kinds"].items()) + "."))
     for one in summary["warnings"]:
         style = "yellow" if one["level"] == "warning" else "dim"
         console.print(Text(f"{one['level'].capitalize()}: {_safe(one['text'], 1_000)}", style))
@@ -30,10 +32,10 @@ def print_table(summary: Summary, top: int, console: Console) -> None:
         return
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table.add_column("flagged" if v["n_flagged"] else "", no_wrap=True)
     table.add_column("picture", no_wrap=True)
     table.add_column(v["unit"], justify="right", no_wrap=True)
-    if v["n_reference"]:
+    if v["smallest_p"] is not None:
         table.add_column("q", justify="right", no_wrap=True)
     labelled = any(row["label"] for row in rows)
     if labelled:
@@ -42,7 +44,7 @@ def print_table(summary: Summary, top: int, console: Console) -> None:
     table.add_column("caption", overflow="ellipsis", no_wrap=True)
     # rich squeezes whole columns away when it runs out of width, so the caption gives way first
     names = min(NAME, max(len(_safe(row["key"], NAME)) for row in rows))
-    room = max(8, min(CAPTION, console.width - names - (64 if labelled else 52)))
+    room = max(8, min(CAPTION, console.width - names - 54 - 12 * labelled - 11 * (v["n_flagged"] > 0)))
     for row in rows:
         table.add_row(*_cells(row, summary, labelled=labelled, room=room))
     console.print(table)
@@ -59,11 +61,11 @@ def _cells(row: Row, summary: Summary, *, labelled: bool, room: int) -> list[Tex
     copies = max(row["n_exact"], row["n_near"])
     cells = [
         Text(f"{row['rank']:,}" if row["rank"] else "–"),
-        Text("flagged", "red") if row["flagged"] else Text(""),
+        Text(row["kind"] or "flagged", "red") if row["flagged"] else Text(""),
         Text(_safe(row["key"], NAME)),
         Text(with_error(value, row["values"].get(stderr) if stderr else None)),
     ]
-    if v["n_reference"]:
+    if v["smallest_p"] is not None:
         cells.append(Text(probability(row["q"])))
     if labelled:
         cells.append(Text(_safe(row["label"] or "", 20)))

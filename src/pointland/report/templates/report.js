@@ -63,6 +63,7 @@
     words.replaceChildren(caption ? apart(caption.textContent.trim()) : make("span", "No caption", "quiet"));
     const list = make("dl", undefined, "pairs");
     pair(list, "Verdict", row.f ? "flagged as memorized" : data.decided ? "not flagged" : "ranked only");
+    if (row.y) pair(list, "Kind", `${row.y}: ${row.e}`);
     if (row.q) pair(list, "q-value", row.q);
     if (row.p) pair(list, "p-value", row.p);
     if (row.l) pair(list, "Label", apart(row.l));
@@ -116,12 +117,14 @@
     const count = document.getElementById("count");
     const search = document.getElementById("search");
     const only = document.getElementById("only");
+    const kind = document.getElementById("kind");
     const texts = new Map([...rows.values()].map((tr) => [tr, tr.querySelector(".name").textContent.toLowerCase() + " " + (tr.querySelector(".label")?.textContent.toLowerCase() ?? "")]));
     const filter = () => {
       const wanted = search.value.trim().toLowerCase();
       let n = 0;
       for (const [tr, text] of texts) {
-        tr.hidden = (wanted && !text.includes(wanted)) || (only?.checked && !tr.classList.contains("flagged"));
+        tr.hidden = (wanted && !text.includes(wanted)) || (only?.checked && !tr.classList.contains("flagged"))
+          || Boolean(kind?.value && tr.querySelector(".kind").textContent !== kind.value);
         n += tr.hidden ? 0 : 1;
       }
       count.textContent = n === texts.size ? count.dataset.all : `${n.toLocaleString("en")} of ${count.dataset.all}`;
@@ -129,6 +132,7 @@
     };
     search.addEventListener("input", filter);
     only?.addEventListener("change", filter);
+    kind?.addEventListener("change", filter);
     filter();
     for (const button of all("#rows th button")) {
       button.addEventListener("click", () => {

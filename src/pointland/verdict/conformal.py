@@ -12,7 +12,6 @@ the rate asked for (they depend on each other through the reference, positively,
 al. 2023, Theorem 2).
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,17 +21,7 @@ from scipy.stats import rankdata
 Direction = Literal["low", "high"]
 Floats = NDArray[np.float64]
 
-UNMEMORIZED_LABELS = frozenset({"0", "false", "no", "held_out", "unmemorized", "not memorized"})
-MINIMUM_FOR_TPR = 100
 MINIMUM_STRATUM = 500
-
-
-class Interval(NamedTuple):
-    """An estimate with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Decisions(NamedTuple):
@@ -63,28 +52,6 @@ class Decisions(NamedTuple):
     undecided: str
 
 
-class Separation(NamedTuple):
-    """How well one column tells a labelled group from items known not to be memorized.
-
-    Attributes:
-        column: The column.
-        group: The label of the group.
-        n: Items of the group with a value.
-        n_controls: Controls with a value.
-        auroc: Area under the ROC curve; 0.5 is chance, 1 perfect in the column's declared direction.
-        tpr: True positive rate at 1 % false positives; ``None`` with fewer than 100 controls.
-        median: Median of the group in the column's unit.
-    """
-
-    column: str
-    group: str
-    n: int
-    n_controls: int
-    auroc: Interval
-    tpr: Interval | None
-    median: float
-
-
 def decide(
     values: Floats,
     reference: Floats,
@@ -93,6 +60,7 @@ def decide(
     fdr: float,
     complexity: Floats | None = None,
     reference_complexity: Floats | None = None,
+    mirror: bool = False,
 ) -> Decisions:
     """Decide which values are lower (or higher) than the reference allows, at a false discovery rate.
 
@@ -104,6 +72,8 @@ def decide(
         complexity: An audited item's complexity (PNG size), to compare like with like. Used only when the reference has
             at least 500 items a stratum, so that strata cost little resolution; NaN belongs to the first stratum.
         reference_complexity: The same for the reference.
+        mirror: Without a reference, take the upper half of the values for what the lower half would be if nothing were
+            memorized: see :func:`mirrored_p_values`. For differences of two models only.
 
     Raises:
         ValueError: If ``fdr`` is not in (0, 1).
@@ -131,13 +101,20 @@ def decide(
         for s in range(len(edges) + 1):
             inside = known & (stratum == s)
             p[inside] = conformal_p_values(v[inside], r[of_reference == s])
+    elif mirror and known.any():
+        p[known] = mirrored_p_values(v[known])
+    mirrored = mirror and not len(r)
     q = benjamini_hochberg(p)
-    smallest = 1 / (1 + max(np.bincount(of_reference).tolist())) if len(r) else float("nan")
-    needed = int(np.ceil(round(smallest * known.sum() / fdr, 9))) if len(r) else 0
+    smallest = float("nan")
+    if len(r):
+        smallest = 1 / (1 + max(np.bincount(of_reference).tolist()))
+    elif mirrored:
+        smallest = 1 / (1 + int(known.sum()))
+    needed = int(np.ceil(round(smallest * known.sum() / fdr, 9))) if len(r) or (mirrored and known.any()) else 0
     undecided = ""
     if not known.any():
         undecided = "no audited picture has a value in this column, so nothing is known of any"
-    elif not len(r):
+    elif not len(r) and not mirrored:
         undecided = (
             "no reference: the ranking says which pictures are the most suspicious, not whether any is memorized; "
             "pass --reference with pictures of the same kind that the model never trained on"
@@ -156,10 +133,81 @@ def check_rate(fdr: float) -> None:
         raise ValueError(f"fdr {fdr:g} is not a rate between 0 and 1; 0.05 is customary")
 
 
-def conformal_p_values(values: Floats, reference: Floats) -> Floats:
-    """Return the share of reference values at or below each value, itself counted: in ``[1 / (n + 1), 1]``."""
-    below = np.searchsorted(np.sort(reference), values, side="right")
-    return np.asarray((1 + below) / (len(reference) + 1), dtype=np.float64)
+def conformal_p_values(
+    values: Floats, reference: Floats, weights: Floats | None = None, reference_weights: Floats | None = None
+) -> Floats:
+    """Return the share of reference values at or below each value, itself counted: in ``[1 / (n + 1), 1]``.
+
+    Args:
+        values: One an item, finite; low is suspicious.
+        reference: One a reference item, finite.
+        weights: Density ratio of audited to reference pictures at each item, for a reference that differs from the
+            audited pictures in known features (:func:`shift_weights`); positive. Both weights or none.
+        reference_weights: The same at each reference item.
+
+    Raises:
+        ValueError: If only one of the two weights is given.
+
+    Source:
+        Bates et al. 2023 (arXiv:2104.08279); with weights Tibshirani et al. 2019 (arXiv:1904.06019).
+    """
+    order = np.argsort(reference)
+    below = np.searchsorted(reference[order], values, side="right")
+    if weights is None and reference_weights is None:
+        return np.asarray((1 + below) / (len(reference) + 1), dtype=np.float64)
+    if weights is None or reference_weights is None:
+        raise ValueError("weights of only one side were given; weight audited and reference pictures alike")
+    summed = np.concatenate([[0.0], np.cumsum(reference_weights[order])])
+    return np.asarray((weights + summed[below]) / (weights + summed[-1]), dtype=np.float64)
+
+
+def shift_weights(features: NDArray[np.float64], reference: NDArray[np.float64]) -> tuple[Floats, Floats]:
+    """Return how much more likely each picture is among the audited ones than in the reference, by its features.
+
+    A logistic regression tells audited from reference pictures; its odds are the density ratio. Where it can tell them
+    apart perfectly no weights help: the reference is of another kind.
+
+    Args:
+        features: Shape ``(n, f)``, of the audited pictures: PNG size, brightness, ...; never a column that memorization
+            itself moves.
+        reference: Shape ``(m, f)``.
+
+    Returns:
+        Weights of the audited and of the reference pictures, each above 0, the latter with mean 1.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    both = np.concatenate([features, reference])
+    side = np.concatenate([np.ones(len(features)), np.zeros(len(reference))])
+    fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(both, side)
+    odds = np.exp(fitted.decision_function(both).clip(-20, 20))
+    odds /= odds[len(features) :].mean()
+    return np.asarray(odds[: len(features)]), np.asarray(odds[len(features) :])
+
+
+def mirrored_p_values(values: Floats) -> Floats:
+    """Return p-values of low values without a reference, from the values above the median.
+
+    For a difference between two models, such as the LID of a fine-tuned model minus that of its base. If fewer than
+    half of the pictures are memorized, and the differences of the others are as often so far above their median as
+    below it, then the upper half, mirrored, tells how low the lower half would be: as in the knockoff filter. A skewed
+    difference breaks this, a reference does not: take one where there is one.
+
+    Args:
+        values: Differences, finite, low when memorized.
+
+    Returns:
+        In ``[1 / (n + 1), 1]``; 1 above the median.
+
+    Source:
+        The symmetric null of Barber and Candes 2015 (arXiv:1404.5609), around the median.
+    """
+    middle = np.median(values)
+    above = np.sort(values)
+    beyond = len(values) - np.searchsorted(above, 2 * middle - values, side="left")
+    return np.asarray(np.where(values < middle, (1 + beyond) / (len(values) + 1), 1.0), dtype=np.float64)
 
 
 def benjamini_hochberg(p: Floats) -> Floats:
@@ -170,90 +218,6 @@ def benjamini_hochberg(p: Floats) -> Floats:
     scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
     q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
     return q
-
-
-def separations(
-    columns: Mapping[str, tuple[Floats, Direction]],
-    labels: Sequence[str | None],
-    *,
-    seed: int = 0,
-    n_bootstrap: int = 1000,
-) -> list[Separation]:
-    """Return how well each column separates each labelled group from the controls.
-
-    Args:
-        columns: For each column its values, NaN where missing, and the end that is suspicious.
-        labels: One label an item; ``None`` leaves it out. :data:`UNMEMORIZED_LABELS` are the controls.
-        seed: Of the bootstrap.
-        n_bootstrap: Resamples behind each 95 % interval; groups and controls are resampled apart.
-
-    Raises:
-        ValueError: If no label marks controls, or none marks a group.
-    """
-    lowered = [None if label is None else label.strip().lower() for label in labels]
-    controls = np.array([label in UNMEMORIZED_LABELS for label in lowered])
-    groups = list(
-        dict.fromkeys(
-            label for label, low in zip(labels, lowered, strict=True) if label and low not in UNMEMORIZED_LABELS
-        )
-    )
-    if not controls.any() or not groups:
-        raise ValueError(
-            f"labels need controls ({', '.join(sorted(UNMEMORIZED_LABELS))}) and at least one group of others; "
-            f"got {int(controls.sum())} controls and groups {groups}"
-        )
-    found = []
-    for group in groups:
-        inside = np.array([label == group for label in labels])
-        for column, (values, memorized_when) in columns.items():
-            sign = -1.0 if memorized_when == "low" else 1.0
-            positive, negative = sign * values[inside], sign * values[controls]
-            positive, negative = positive[np.isfinite(positive)], negative[np.isfinite(negative)]
-            if len(positive) and len(negative):
-                area, rate = _separate(positive, negative, np.random.default_rng(seed), n_bootstrap)
-                median = float(np.median(sign * positive))
-                found.append(Separation(column, group, len(positive), len(negative), area, rate, median))
-    return found
-
-
-def auroc(positive: Floats, negative: Floats) -> float:
-    """Return the probability that a positive exceeds a negative, ties counted half (Mann-Whitney)."""
-    ranks = rankdata(np.concatenate([positive, negative]))
-    n, m = len(positive), len(negative)
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
-
-
-def tpr_at_fpr(positive: Floats, negative: Floats, fpr: float = 0.01) -> float:
-    """Return the share of positives above the threshold that at most a share ``fpr`` of negatives exceeds."""
-    threshold = np.sort(negative)[::-1][_allowed(len(negative), fpr)]
-    return float((positive > threshold).mean())
-
-
-def _separate(
-    positive: Floats, negative: Floats, rng: np.random.Generator, n_bootstrap: int
-) -> tuple[Interval, Interval | None]:
-    """Compute AUROC and TPR with bootstrap intervals; resamples are multinomial weights, so each is a few sums."""
-    n, m = len(positive), len(negative)
-    enough = m >= MINIMUM_FOR_TPR
-    ordered = np.sort(negative)
-    below, upto = (np.searchsorted(ordered, positive, side=side) for side in ("left", "right"))
-    allowed = _allowed(m)
-    areas, rates = [], []
-    for _ in range(n_bootstrap):
-        weights = rng.multinomial(n, np.full(n, 1 / n))
-        cumulated = np.concatenate([[0], np.cumsum(rng.multinomial(m, np.full(m, 1 / m)))])
-        areas.append(float(weights @ (cumulated[below] + cumulated[upto])) / (2 * n * m))
-        if enough:
-            threshold = int(np.searchsorted(cumulated, m - allowed, side="left")) - 1
-            rates.append(float(weights[below > threshold].sum()) / n)
-    area = Interval(auroc(positive, negative), *np.quantile(areas, [0.025, 0.975]).tolist())
-    rate = Interval(tpr_at_fpr(positive, negative), *np.quantile(rates, [0.025, 0.975]).tolist()) if enough else None
-    return area, rate
-
-
-def _allowed(n_negatives: int, fpr: float = 0.01) -> int:
-    """How many negatives may lie above the threshold."""
-    return int(np.floor(fpr * n_negatives + 1e-9))
 
 
 def _edges(complexity: Floats) -> Floats:
