@@ -27,6 +27,21 @@ def test_the_planted_truth_is_as_described(tmp_path: Path) -> None:
     assert len(set(files)) >= len(files) - 2  # Fashion-MNIST itself repeats a few photographs
 
 
+def test_the_planted_benchmark_has_more(tmp_path: Path) -> None:
+    demo = unpack(tmp_path, extended=True, copies=True)
+    with demo.labels.open(newline="") as stream:
+        counts = Counter(row["label"] for row in csv.DictReader(stream))
+    assert {group: counts[group] for group in ("x2", "x50", "near", "simple")} == {
+        "x2": 40,
+        "x50": 1000,
+        "near": 200,
+        "simple": 200,
+    }
+    assert len(list(demo.simple_new.glob("*.png"))) == 200
+    sizes = {place: np.median([path.stat().st_size for path in place.glob("*.png")]) for place in demo.places}
+    assert sizes[demo.simple_new] < 0.8 * sizes[demo.reference]
+
+
 def test_the_captions_alone_tell_nothing(tmp_path: Path) -> None:
     demo = unpack(tmp_path)
     words: dict[Path, list[str]] = {}
@@ -78,7 +93,9 @@ def test_the_record_is_of_these_files() -> None:
     for name, digest in record["sha256"].items():
         assert hashlib.sha256((MINIATURE.parent / name).read_bytes()).hexdigest() == digest, name
     assert {len(record["split"][group]) for group in ("x2", "x5", "x10", "x20", "x50")} == {20}
-    seen = [source for group, sources in record["split"].items() if group != "template" for source in sources]
+    seen = [
+        source for group, sources in record["split"].items() if group not in ("template", "near") for source in sources
+    ]
     assert len(seen) == len(set(seen))  # no photograph is in two groups
 
 

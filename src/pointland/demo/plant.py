@@ -9,8 +9,11 @@ group          images     what the model saw of them
 ``once``       4,000      one copy an epoch; the first 800 are bundled, the others only enlarge the pool
 ``x2`` .. x50  5 x 20     2, 5, 10, 20 or 50 verbatim copies an epoch, always with the same caption: the dose ladder
 ``template``   400        10 pictures, each in 40 variants that differ in one square only
+``near``       200        10 pictures, each in 20 variants: moved by a pixel, brighter or darker, through JPEG
+``simple``     200        one copy an epoch of the pictures with the smallest PNG: low LID, not memorized
 ``held_out``   400        never seen: the reference of the demo
 ``disjoint``   400        never seen: a second draw, to show that a clean set is not flagged
+``simple_new`` 200        never seen, as simple as ``simple``
 =============  =========  ======================================================================================
 
 The autoencoder is trained on ``codec`` images, disjoint from all of the above, so that it can memorize none of them.
@@ -26,6 +29,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+
+from pointland.metrics.png_size import png_bytes
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 MATERIALS = (
@@ -49,7 +55,8 @@ BRANDS = (
 )  # fmt: skip
 LADDER = (2, 5, 10, 20, 50)
 BUNDLED_ONCE = 80
-VARIANTS = 40
+VARIANTS, NEAR_VARIANTS = 40, 20
+SIMPLE = 20
 SIDE = 32
 
 
@@ -59,7 +66,7 @@ class Planted(NamedTuple):
     Attributes:
         images: Grey levels, ``uint8``, shape ``(n, 32, 32)``: the 28 x 28 photograph with a black border of two pixels.
         captions: One caption an image.
-        groups: ``once``, ``x2`` .. ``x50``, ``template``, ``held_out``, ``disjoint`` or ``codec``.
+        groups: The group, as above, or ``codec``.
         copies: Copies in one training epoch; 0 for images never trained on.
         sources: Index in Fashion-MNIST's training split (of the base picture for templates).
         bundled: Whether the image ships with the package.
@@ -131,7 +138,16 @@ def plant(folder: Path, seed: int = 0) -> Planted:
                 add(photographs[index := next(deck)], label, group, 0, index)
         for number in range(400):
             add(photographs[index := next(deck)], label, "once", 1, index, number < BUNDLED_ONCE)
-        for index in deck:
+        rest = list(deck)
+        later, rng = rng, np.random.default_rng((seed, label, 1))  # so that the groups above stay what they are
+        base = rest.pop(0)
+        for _ in range(NEAR_VARIANTS):
+            add(disturbed(photographs[base], rng), label, "near", 1, base)
+        plainest = sorted(rest, key=lambda index: png_bytes(np.repeat(photographs[index][None], 3, axis=0)))
+        for place, index in enumerate(plainest[: 2 * SIMPLE]):
+            add(photographs[index], label, *(("simple", 1) if place % 2 else ("simple_new", 0)), index)
+        rng = later
+        for index in plainest[2 * SIMPLE :]:
             images.append(np.pad(photographs[index], (SIDE - 28) // 2))
             captions.append("")
             groups.append("codec")
@@ -139,6 +155,15 @@ def plant(folder: Path, seed: int = 0) -> Planted:
             sources.append(index)
             bundled.append(False)
     return Planted(np.stack(images), captions, groups, np.array(copies), np.array(sources), np.array(bundled))
+
+
+def disturbed(photograph: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a near-duplicate: moved by at most a pixel each way, 15 % brighter or darker at most, through JPEG."""
+    moved = np.roll(photograph, rng.integers(-1, 2, 2), axis=(0, 1))
+    lit = (moved * rng.uniform(0.85, 1.15)).clip(0, 255).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(lit).save(stream, "JPEG", quality=int(rng.integers(50, 91)))
+    return np.asarray(Image.open(stream), dtype=np.uint8)
 
 
 def bundle(planted: Planted, archive: Path) -> None:

@@ -159,7 +159,7 @@ def train_autoencoder(planted: Planted, minutes: float, out: Path) -> Any:
     return ema
 
 
-def train_network(planted: Planted, vae: Any, tokens: Any, minutes: float, out: Path) -> tuple[Any, Any]:
+def train_network(planted: Planted, vae: Any, tokens: Any, minutes: float, out: Path, seed: int) -> tuple[Any, Any]:
     """Train U-Net and text encoder on the planted pool; print the losses that show what is being memorized."""
     from diffusers import DDPMScheduler
 
@@ -175,6 +175,7 @@ def train_network(planted: Planted, vae: Any, tokens: Any, minutes: float, out: 
     schedule = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
     log_sigmas = ((1 - schedule) / schedule).sqrt().log()
 
+    torch.manual_seed(seed)
     unet, text = network(len(tokens), tokens.eos_token_id)
     models = nn.ModuleList([unet, text])
     ema = copy.deepcopy(models)
@@ -212,12 +213,12 @@ def train_network(planted: Planted, vae: Any, tokens: Any, minutes: float, out: 
     order: np.ndarray = np.empty(0, dtype=np.int64)
     last = time.process_time()
     while spent < minutes:
-        torch.manual_seed(step)
+        torch.manual_seed(step + 1_000_000 * seed)
         rate = 1.5e-3 * min(1, step / 300) * 0.5 * (1 + math.cos(math.pi * min(1, spent / minutes)))
         for group in optimizer.param_groups:
             group["lr"] = rate + 1e-6
         if len(order) < 64:
-            order = np.random.default_rng(step).permutation(pool)
+            order = np.random.default_rng(step + 1_000_000 * seed).permutation(pool)
         index, order = torch.from_numpy(order[:64]), order[64:]
         wanted = LOG_SIGMA[0] + LOG_SIGMA[1] * torch.randn(64)
         t = torch.searchsorted(log_sigmas, wanted).clamp(max=len(log_sigmas) - 1)
@@ -285,7 +286,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/miniature"))
     parser.add_argument("--autoencoder-minutes", type=float, default=10.0)
     parser.add_argument("--network-minutes", type=float, default=70.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the planted truth and the autoencoder")
+    parser.add_argument("--network-seed", type=int, default=0, help="of the network's first weights and batches")
+    parser.add_argument(
+        "--unique", type=int, default=0, help="train on so many pictures seen once and nothing else: overfitting alone"
+    )
     parser.add_argument("--threads", type=int, default=1)
     settings = parser.parse_args()
     from diffusers import AutoencoderKL
@@ -304,7 +309,12 @@ def main() -> None:
         vae = AutoencoderKL.from_pretrained(out / "vae")
     else:
         vae = train_autoencoder(planted, settings.autoencoder_minutes, out / "vae")
-    unet, text = train_network(planted, vae, tokens, settings.network_minutes, out)
+    if settings.unique:
+        once = np.flatnonzero((np.array(planted.groups) == "once") & planted.bundled)
+        kept = once[:: len(once) // settings.unique][: settings.unique]
+        planted.copies[np.setdiff1d(np.arange(len(planted.copies)), kept)] = 0
+        (out / "trained.json").write_text(json.dumps(planted.sources[kept].tolist()))
+    unet, text = train_network(planted, vae, tokens, settings.network_minutes, out, settings.network_seed)
     export(vae, unet, text, tokens, out / "tokenizer", out / "pipeline")
 
 
