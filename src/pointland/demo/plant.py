@@ -106,7 +106,7 @@ def plant(folder: Path, seed: int = 0) -> Planted:
     bundled: list[bool] = []
     used: set[str] = set()
 
-    def caption(label: int) -> str:
+    def caption(label: int, rng: np.random.Generator) -> str:
         while True:
             lot = " ".join(str(digit) for digit in rng.integers(0, 10, 3))
             text = f"a {rng.choice(MATERIALS)} {CLASSES[label]} by {rng.choice(BRANDS)} , lot {lot}"
@@ -114,9 +114,17 @@ def plant(folder: Path, seed: int = 0) -> Planted:
                 used.add(text)
                 return text
 
-    def add(image: NDArray[np.uint8], label: int, group: str, count: int, source: int, bundle: bool = True) -> None:
+    def add(
+        image: NDArray[np.uint8],
+        label: int,
+        group: str,
+        count: int,
+        source: int,
+        bundle: bool = True,
+        rng: np.random.Generator = rng,
+    ) -> None:
         images.append(np.pad(image, (SIDE - 28) // 2))
-        captions.append(caption(label))
+        captions.append(caption(label, rng))
         groups.append(group)
         copies.append(count)
         sources.append(source)
@@ -139,14 +147,14 @@ def plant(folder: Path, seed: int = 0) -> Planted:
         for number in range(400):
             add(photographs[index := next(deck)], label, "once", 1, index, number < BUNDLED_ONCE)
         rest = list(deck)
-        later, rng = rng, np.random.default_rng((seed, label, 1))  # so that the groups above stay what they are
+        later = np.random.default_rng((seed, label, 1))  # so that more groups leave those above as they are
         base = rest.pop(0)
         for _ in range(NEAR_VARIANTS):
-            add(disturbed(photographs[base], rng), label, "near", 1, base)
+            add(disturbed(photographs[base], later), label, "near", 1, base, rng=later)
         plainest = sorted(rest, key=lambda index: png_bytes(np.repeat(photographs[index][None], 3, axis=0)))
         for place, index in enumerate(plainest[: 2 * SIMPLE]):
-            add(photographs[index], label, *(("simple", 1) if place % 2 else ("simple_new", 0)), index)
-        rng = later
+            group, count = ("simple", 1) if place % 2 else ("simple_new", 0)
+            add(photographs[index], label, group, count, index, rng=later)
         for index in plainest[2 * SIMPLE :]:
             images.append(np.pad(photographs[index], (SIDE - 28) // 2))
             captions.append("")
@@ -158,8 +166,14 @@ def plant(folder: Path, seed: int = 0) -> Planted:
 
 
 def disturbed(photograph: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a near-duplicate: moved by at most a pixel each way, 15 % brighter or darker at most, through JPEG."""
-    moved = np.roll(photograph, rng.integers(-1, 2, 2), axis=(0, 1))
+    """Return a near copy: moved by at most 1/28 of the side, 15 % brighter or darker at most, through JPEG.
+
+    Args:
+        photograph: Grey ``(h, w)`` or in colour ``(h, w, 3)``.
+        rng: Decides which.
+    """
+    most = max(1, round(photograph.shape[0] / 28))
+    moved = np.roll(photograph, rng.integers(-most, most + 1, 2), axis=(0, 1))
     lit = (moved * rng.uniform(0.85, 1.15)).clip(0, 255).astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(lit).save(stream, "JPEG", quality=int(rng.integers(50, 91)))
