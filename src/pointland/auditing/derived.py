@@ -4,6 +4,7 @@
 column          what it is                                               needs
 ==============  =======================================================  ==========================================
 caption_gap     LID with caption minus LID without                       captions
+swap_control    LID with caption, the reference's under audited captions  ``--also swapped``
 lid_excess      LID minus what the reference has at equal PNG size       100 reference pictures
 local_lid       how low the LID of the most frozen windows is            100 reference pictures, a map
 combined        FLIPD, LID excess and local LID, by Fisher's rule         the same
@@ -35,6 +36,7 @@ LID, CONDITIONAL, MAP, PNG = (
     "png_bytes",
 )
 FLIPD = "flipd_unconditional"
+SWAPPED = "denoising_loss_swapped"
 MINIMUM = 100
 WINDOW = 2
 FOLDS = 5
@@ -49,6 +51,17 @@ COLUMNS = {
         None,
         "What the caption froze: denoising loss with caption minus that without.",
         "Ours, after Wen et al. 2024",
+    ),
+    "swap_control": Column(
+        "swap_control",
+        "LID with caption, reference under their captions",
+        "dimensions",
+        "low",
+        "caption",
+        None,
+        "Control: audited pictures with their caption against reference pictures with the captions of audited "
+        "ones. No better than chance if only the caption were recognized.",
+        "Lopez Amado et al. 2026, caption-swapped pairs",
     ),
     "lid_excess": Column(
         "lid_excess",
@@ -95,6 +108,7 @@ def derivable(columns: Sequence[str], *, with_reference: bool) -> list[str]:
     has = {*columns}
     found = ["caption_gap"] if {LID, CONDITIONAL} <= has else []
     if with_reference:
+        found += ["swap_control"] if {CONDITIONAL, SWAPPED} <= has else []
         found += ["lid_excess"] if {LID, PNG} <= has else []
         found += ["local_lid", "combined"] if {LID, MAP, PNG} <= has else []
     return found
@@ -111,6 +125,8 @@ def derive(run: Run) -> Run:
     values: dict[str, Floats] = {}
     if "caption_gap" in names:
         values["caption_gap"] = floats(rows, CONDITIONAL) - floats(rows, LID)
+    if "swap_control" in names:
+        values["swap_control"] = np.where(of_reference, floats(rows, SWAPPED), floats(rows, CONDITIONAL))
     for name in ("lid_excess", "local_lid", "combined"):
         if name in names:
             sides = _with_reference(name, rows, of_reference, values)

@@ -62,6 +62,7 @@ def audit(
     sigma: float | Choice = "auto",
     metrics: Sequence[Metric] | None = None,
     reference_model: Model | None = None,
+    also: Sequence[str] = (),
     n_draws: int = 8,
     n_probes: int = 4,
     fdr: float = 0.05,
@@ -86,6 +87,7 @@ def audit(
         metrics: Instead of the default ones; ``sigma`` and the counts are then ignored.
         reference_model: What the model was fine-tuned from, or an early checkpoint of it: the verdict then rests on the
             LID minus that model's.
+        also: Names of further metrics, see :mod:`pointland.auditing.extras`.
         n_draws: Noise draws of the denoising loss and the guidance norm.
         n_probes: Probes of FLIPD.
         fdr: False discovery rate asked for.
@@ -132,6 +134,7 @@ def audit(
         seed=seed,
         earlier=earlier,
         reference_model=reference_model,
+        also=also,
     )
     record = plan.record(
         model,

@@ -28,6 +28,7 @@ from pointland.model import Model
 Role = Literal["audited", "reference"]
 Choice = Literal["auto", "paper"]
 SHARD = 256
+LONGEST = 50  # of lists in the record; longer ones are recorded by their hash
 
 
 class Task(NamedTuple):
@@ -107,8 +108,10 @@ def cost(model: Model, metrics: Sequence[Metric], n_items: int) -> Cost:
                 forwards += metric.estimator.n_draws
             case EulerGuidanceNorm():
                 forwards += (metric.n_steps + 1) * conditions
+            case GuidanceNorm() | LossMap() | PngSize() | Sketch():
+                pass  # no call of their own
             case _:
-                pass
+                forwards += round(metric.forwards(conditions)) if hasattr(metric, "forwards") else 0
     return Cost(n_items, -(-n_items // SHARD), forwards)
 
 
@@ -179,6 +182,8 @@ def _settings(metric: Metric) -> dict[str, object]:
 def _recorded(value: object) -> object:
     if isinstance(value, Model):
         return dict(value.identity)
+    if isinstance(value, tuple) and len(value) > LONGEST:
+        return {"n": len(value), "sha256": hashlib.sha256("\0".join(map(str, value)).encode()).hexdigest()}
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 

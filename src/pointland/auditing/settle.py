@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pointland.auditing import plan
+from pointland.auditing.extras import extra_metrics
 from pointland.auditing.plan import Choice, Task
 from pointland.data.picture import Picture, picture_or_reason
 from pointland.lid import scale
@@ -43,6 +44,7 @@ def settle(
     seed: int,
     earlier: dict[str, Any] | None = None,
     reference_model: Model | None = None,
+    also: Sequence[str] = (),
 ) -> Settled:
     """Settle sigma and the metrics.
 
@@ -96,6 +98,8 @@ def settle(
         )
     else:
         made = list(metrics)
+    captions = [task.item.caption for task in tasks if task.role == "audited" and task.item.caption]
+    made += extra_metrics(model, level, also, captions, n_draws=n_draws)
     how = sigma if isinstance(sigma, str) else "fixed"
     return Settled({"value": level, "chosen": how, "curve": curve}, made, str(x.device))
 

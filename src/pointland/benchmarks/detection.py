@@ -31,21 +31,13 @@ from PIL import Image
 
 from pointland import auditing
 from pointland.auditing.derived import derive, floats
+from pointland.auditing.extras import extra_metrics
 from pointland.auditing.plan import Choice, default_metrics, paper_metrics
 from pointland.demo.unpack import ARCHIVE, MINIATURE, Demo, unpack
 from pointland.denoiser import guided
 from pointland.draws import normal
 from pointland.experiments.axes import BLUE, GREEN, ORANGE, RED, Panel, legend, page
-from pointland.metrics import (
-    CosineNorm,
-    DenoisingConfidence,
-    GuidanceNormStart,
-    Metric,
-    PLaplace,
-    Recall,
-    Sharpness,
-    ladder,
-)
+from pointland.metrics import Metric, ladder
 from pointland.model import Model
 from pointland.models.loading import load
 from pointland.report import kinds_of, write_report
@@ -292,12 +284,11 @@ def run(
         place = work / name
         ours = audited(model, demo.images, demo, place / "ours")
         sigma = float(ours.record["sigma"]["value"])
-        level = model.levels.nearest(2 * sigma).sigma
-        published = audited(model, demo.images, demo, place / "published", metrics=signals_at(model, level))
+        published = audited(model, demo.images, demo, place / "published", metrics=published_metrics(model, sigma))
         paper = audited(model, demo.images, demo, place / "paper", sigma="paper")
         for settings, one in (("ours", ours), ("published", published), ("paper", paper)):
             write_report(one.folder)
-            signals += separated(one, groups, name, settings, costs(model, one, level))
+            signals += separated(one, groups, name, settings, costs(model, one, sigma))
         say(f"{name}: calibration, what the sampler gives back, swapped captions")
         unseen = audited(model, demo.disjoint, demo, place / "unseen")
         rates += calibration(ours, unseen, groups, name)
@@ -349,25 +340,15 @@ def audited(
     )
 
 
-def signals_at(model: Model, level: float) -> list[Metric]:
-    """Return the signals of others at their published settings, and how far noise may go for a picture to come back."""
-    rungs = ladder(model.levels, level / 8, 4 * level, 6)
-    start = float(model.levels.sigmas[-1])
-    return [
-        PLaplace(level),
-        Recall(rungs, min(rungs, key=lambda rung: abs(rung - level)), n_draws=1),
-        GuidanceNormStart(start),
-        CosineNorm(start, model.levels.nearest(0.21).sigma),
-        Sharpness(start),
-        DenoisingConfidence(start),
-    ]
+def published_metrics(model: Model, sigma: float) -> list[Metric]:
+    """Return the signals of others at their published settings, and recall."""
+    return extra_metrics(model, sigma, ("p-laplace", "recall", "guidance", "cosine", "sharpness", "confidence"), ["-"])
 
 
-def costs(model: Model, one: auditing.Run, level: float) -> dict[str, float]:
+def costs(model: Model, one: auditing.Run, sigma: float) -> dict[str, float]:
     """Return the network evaluations a picture that each measured column takes by itself, of one condition or both."""
-    sigma = float(one.record["sigma"]["value"])
     found: dict[str, float] = {}
-    for metric in [*default_metrics(model, sigma), *paper_metrics(model), *signals_at(model, level)]:
+    for metric in [*default_metrics(model, sigma), *paper_metrics(model), *published_metrics(model, sigma)]:
         for column in metric.columns:
             both = column.needs == "caption" and "conditional" not in column.name
             forwards = metric.forwards(2 if both else 1) if hasattr(metric, "forwards") else 0.0

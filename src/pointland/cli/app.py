@@ -13,6 +13,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pointland.cli.benchmark import benchmark
+
 NOTHING_FLAGGED, FLAGGED, UNUSABLE, NO_SPACE, INTERRUPTED = 0, 10, 2, 3, 130
 
 app = typer.Typer(
@@ -23,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(benchmark, name="benchmark")
 
 
 def main() -> NoReturn:
@@ -90,8 +93,21 @@ def audit(
     sigma: Annotated[
         str, typer.Option(help="Noise scale: a number, 'auto', or 'paper' for the paper's settings.")
     ] = "auto",
+    reference_model: Annotated[
+        str | None,
+        typer.Option(help="What MODEL was fine-tuned from, or an early checkpoint: judge by the LID minus that one's."),
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Add a metric: swapped, recall, guidance, sharpness, confidence, cosine, p-laplace, critical."
+        ),
+    ] = None,
     fdr: Annotated[float, typer.Option(help="False discovery rate asked for.")] = 0.05,
-    decide_by: Annotated[str, typer.Option(help="Column that the verdict rests on.")] = "denoising_loss_unconditional",
+    decide_by: Annotated[
+        str | None,
+        typer.Option(help="Column that the verdict rests on: denoising_loss_unconditional, local_lid, combined, ..."),
+    ] = None,
     n_draws: Annotated[int, typer.Option(min=1, help="Noise draws of the denoising loss.")] = 8,
     n_probes: Annotated[int, typer.Option(min=1, help="Probes of FLIPD.")] = 4,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures in one batch.")] = 16,
@@ -113,6 +129,8 @@ def audit(
         reference_captions=reference_captions,
         labels=labels,
         sigma=sigma,
+        reference_model=reference_model,
+        also=also or [],
         fdr=fdr,
         decide_by=decide_by,
         n_draws=n_draws,
@@ -155,6 +173,23 @@ def show(
 
 
 @app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="The run to compare with, such as before a change.")],
+    run_b: Annotated[Path, typer.Argument(help="The run after it.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for compare.json and compare.md.")] = None,
+    fdr: Annotated[float | None, typer.Option(help="False discovery rate of both, instead of each run's own.")] = None,
+    top: Annotated[int, typer.Option(min=0, help="Pictures in each table.")] = 20,
+) -> None:
+    """Say what changed between two audits that have pictures in common.
+
+    Exits 10 when RUN_B flags a picture that RUN_A did not flag or does not have, else 0.
+    """
+    from pointland.cli.compare import run_compare
+
+    raise typer.Exit(FLAGGED if run_compare(run_a, run_b, out=out, fdr=fdr, top=top) else NOTHING_FLAGGED)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where pictures and the run go.")] = Path("demo-run"),
     top: Annotated[int, typer.Option(min=0, help="Rows of the table printed at the end.")] = 20,
@@ -174,9 +209,18 @@ def lid(
     images: Annotated[Path, typer.Argument(help="Folder of pictures to measure at.")],
     estimator: Annotated[
         str,
-        typer.Option(help="denoising-loss, flipd, flipd-low-rank, spectrum, normal-bundle[-sketch] or jacobian-rank."),
+        typer.Option(
+            help="denoising-loss, flipd, flipd-low-rank, spectrum, normal-bundle[-sketch], jacobian-rank, "
+            "flow-jacobian or likelihood."
+        ),
     ] = "denoising-loss",
-    sigma: Annotated[str, typer.Option(help="Noise scale: a number, 'auto' or 'paper'.")] = "auto",
+    sigma: Annotated[
+        str,
+        typer.Option(
+            help="Noise scale: a number, 'auto' (the plateau, for absolute dimensions), 'resolution' (an audit's, for "
+            "ranking), 'knee' (the published choice) or 'paper'."
+        ),
+    ] = "auto",
     n: Annotated[
         int | None, typer.Option("--n", min=1, help="Draws or probes; the estimator's default if left out.")
     ] = None,
@@ -184,6 +228,9 @@ def lid(
     with_captions: Annotated[
         bool, typer.Option("--with-captions", help="Measure under each picture's caption.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option(help="Check that each picture is on the model's manifold: 26 forward passes more, or fewer.")
+    ] = True,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where all values go: .csv, .json or .parquet.")
     ] = None,
@@ -203,6 +250,7 @@ def lid(
         n=n,
         captions=captions,
         conditional=with_captions,
+        check=check,
         out=out,
         batch_size=batch_size,
         seed=seed,
@@ -239,11 +287,130 @@ def lid_data(
 
 
 @app.command()
+def data(
+    images: Annotated[Path, typer.Argument(help="Folder of pictures, usually what a model is going to be trained on.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for rows.parquet, rows.csv, groups.json, summary.json.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A diffusers directory or hub id, to measure data LID in its latent space too.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=8, help="Height and width that pictures are fitted to for PNG size.")] = 32,
+    k: Annotated[int, typer.Option("--k", min=2, help="Neighbours of the data LID.")] = 20,
+    radius: Annotated[
+        float, typer.Option(help="Within which pictures are near copies; 0.08 is a JPEG or a shade.")
+    ] = 0.08,
+    share: Annotated[float, typer.Option(help="Share of the picture that templates have in common.")] = 0.5,
+    neighbors_in: Annotated[
+        int, typer.Option(min=100, help="Pictures among which neighbours are looked for: a random sample of more.")
+    ] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of that sample and of the search for groups.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, ..., for --model.")] = None,
+    fail_on_duplicates: Annotated[
+        bool, typer.Option("--fail-on-duplicates", help="Exit 10 if there are exact or near copies.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=0, help="Groups printed, largest first.")] = 10,
+) -> None:
+    """Say what IMAGES hold before any training: groups of copies, data LID, complexity; no model is needed.
+
+    Exits 0 also when there are copies, which many sets mean to have; --fail-on-duplicates guards one that must not.
+    """
+    from pointland.cli.data import run_data
+
+    found = run_data(
+        images,
+        out=out,
+        model=model,
+        size=size,
+        k=k,
+        radius=radius,
+        share=share,
+        neighbors_in=neighbors_in,
+        seed=seed,
+        device=device,
+        top=top,
+    )
+    raise typer.Exit(FLAGGED if found and fail_on_duplicates else NOTHING_FLAGGED)
+
+
+@app.command()
+def samples(
+    generated: Annotated[Path, typer.Argument(help="Folder of images that the model generated.")],
+    train: Annotated[Path, typer.Option(help="Folder of images that it was trained on.")],
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images of the same kind, never trained on. Without it: ranking only."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for rows.parquet, rows.csv, summary.json.")
+    ] = None,
+    descriptor: Annotated[
+        str,
+        typer.Option(help="What images are compared by: perceptual, pixels[:SIZE], sscd:FILE or dinov2:DIRECTORY."),
+    ] = "perceptual",
+    fdr: Annotated[float, typer.Option(help="False discovery rate asked for.")] = 0.05,
+    no_local: Annotated[bool, typer.Option("--no-local", help="Do not look for copied parts; much faster.")] = False,
+    k: Annotated[int, typer.Option("--k", min=2, help="Neighbours of the calibrated distance.")] = 50,
+    radius: Annotated[float, typer.Option(help="Within which training images are copies of each other.")] = 0.08,
+    seed: Annotated[int, typer.Option(help="Of the search for copies and of C_T's cells.")] = 0,
+    top: Annotated[int, typer.Option(min=0, help="Rows of the table printed at the end.")] = 20,
+) -> None:
+    """Say which GENERATED images copy training images, whole or in part, and what the published metrics say."""
+    from pointland.cli.samples import run_samples
+
+    flagged = run_samples(
+        generated,
+        train,
+        reference=reference,
+        descriptor=descriptor,
+        fdr=fdr,
+        local=not no_local,
+        k=k,
+        radius=radius,
+        seed=seed,
+        out=out,
+        top=top,
+    )
+    raise typer.Exit(FLAGGED if flagged else NOTHING_FLAGGED)
+
+
+@app.command()
 def reproduce(
-    name: Annotated[str, typer.Argument(help="figure-1, figure-3, theorem-4.1, proposition-4.2 or score-norm.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="figure-1, figure-3, figure-4, theorem-4.1, proposition-4.2, score-norm or soft-count."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the figure and its numbers.")],
+    model: Annotated[str | None, typer.Option(help="figure-4: a diffusers directory, or a hub id.")] = None,
+    memorized: Annotated[
+        Path | None, typer.Option(help="figure-4: folder of pictures known to be memorized, with captions.")
+    ] = None,
+    negatives: Annotated[
+        list[Path] | None, typer.Option(help="figure-4: folder of pictures that are not; once a folder.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="figure-4: pictures in one batch.")] = 16,
+    seed: Annotated[int, typer.Option(help="figure-4: seed of every draw.")] = 0,
+    device: Annotated[str | None, typer.Option(help="figure-4: cuda, mps, cpu, ...")] = None,
+    dtype: Annotated[str, typer.Option(help="figure-4: float32, bfloat16 or float16, of the network.")] = "float32",
 ) -> None:
     """Run an experiment of the paper, print its numbers, and write its figure (SVG) and numbers (JSON)."""
+    if name == "figure-4":
+        from pointland.cli.figure_4 import run_figure_4
+
+        run_figure_4(
+            out,
+            model=model,
+            memorized=memorized,
+            negatives=negatives or [],
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            command=portable_command(sys.argv[1:]),
+        )
+        return
+    if model is not None or memorized is not None or negatives:
+        raise ValueError(f"{name} makes its own data; only figure-4 takes --model, --memorized and --negatives")
     from pointland.cli.reproduce import run_reproduce
 
     run_reproduce(name, out)

@@ -33,6 +33,7 @@ def run_audit(
     labels: Path | None,
     sigma: str,
     reference_model: str | None,
+    also: list[str],
     fdr: float,
     decide_by: str | None,
     n_draws: int,
@@ -57,7 +58,7 @@ def run_audit(
         loaded = load(model, device=device, dtype=cast(Dtype, dtype))
         base = None if reference_model is None else load(reference_model, device=device, dtype=cast(Dtype, dtype))
     if dry_run:
-        return _dry_run(loaded, base, tasks, scale, n_draws, n_probes, batch_size, seed, console)
+        return _dry_run(loaded, base, also, tasks, scale, n_draws, n_probes, batch_size, seed, console)
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -82,6 +83,7 @@ def run_audit(
             labels=labels,
             sigma=scale,
             reference_model=base,
+            also=also,
             n_draws=n_draws,
             n_probes=n_probes,
             fdr=fdr,
@@ -118,6 +120,7 @@ def run_demo(out: Path, top: int) -> int:
         sigma="auto",
         fdr=0.05,
         reference_model=None,
+        also=[],
         decide_by=None,
         n_draws=8,
         n_probes=4,
@@ -130,6 +133,10 @@ def run_demo(out: Path, top: int) -> int:
         command="pointland demo",
     )
     console = Console()
+    console.print(
+        "\nThe folder holds every picture once, so copies in the training set are not seen here, and what they caused "
+        "reads as overfitting-driven. Audit a training folder as it was trained on."
+    )
     found = checks(auditing.read_run(out / "run"), demo.labels)
     console.print("\nThe planted truth:")
     for check in found:
@@ -167,6 +174,7 @@ def quiet() -> None:
 def _dry_run(
     model: StableDiffusion | Unconditional,
     reference_model: StableDiffusion | Unconditional | None,
+    also: list[str],
     tasks: list[plan.Task],
     sigma: float | plan.Choice,
     n_draws: int,
@@ -186,6 +194,7 @@ def _dry_run(
         batch_size=batch_size,
         seed=seed,
         reference_model=reference_model,
+        also=also,
     )
     cost = plan.cost(model, settled.metrics, len(tasks))
     pictures, captions = readable(model, tasks, batch_size)

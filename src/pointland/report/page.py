@@ -86,7 +86,8 @@ def _cards(summary: Summary) -> list[dict[str, Any]]:
         card("Flagged", f"{v['n_flagged']:,}", share, alarm=v["n_flagged"] > 0)
     if v["kinds"]:
         first, *others = sorted(v["kinds"].items(), key=lambda entry: -entry[1])
-        card("Why", f"{first[1]:,} {first[0]}", ", ".join(f"{n:,} {kind}" for kind, n in others) or "all of them")
+        rest = ", ".join(f"{n:,} {kind}" for kind, n in others)
+        card(first[0].capitalize(), f"{first[1]:,}", f"of those flagged; {rest}" if rest else "all of those flagged")
     lacking = v["n_audited"] - v["n_valued"]
     card(
         "Audited",
