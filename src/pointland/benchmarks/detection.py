@@ -51,6 +51,7 @@ GROUPS = ("x2", "x5", "x10", "x20", "x50", "verbatim", "template", "near", "once
 RATES = (0.05, 0.1, 0.2)
 SPLITS = 200
 BATCH = 50
+GUIDANCE = 3.0
 BACK = 0.3  # of the standard deviation of the data: nearer than that a sample is the picture
 
 
@@ -400,6 +401,8 @@ def separated(
     rows = []
     for group in GROUPS:
         members = np.isin(found.groups, VERBATIM) if group == "verbatim" else found.groups == group
+        if not members.any():
+            continue
         here = members | (found.groups == "held_out")
         labels = [group if inside else "held_out" for inside in members[here]]
         for separation in separations(
@@ -476,12 +479,12 @@ def ladder_of(
     return rows
 
 
-def given_back(model: Model, rows: pa.Table, images: Path, n_seeds: int) -> NDArray[np.bool_]:
-    """Sample every picture's caption and say whether a sample is the picture; 25 Euler steps, guidance 3."""
+def given_back(model: Model, rows: pa.Table, images: Path, n_seeds: int, scale: float = GUIDANCE) -> NDArray[np.bool_]:
+    """Sample every picture's caption and say whether a sample is the picture; 25 Euler steps."""
     pixels = [np.asarray(Image.open(images / key).convert("RGB")).transpose(2, 0, 1) for key in rows["key"].to_pylist()]
     x0 = model.codec.encode(torch.from_numpy(np.stack(pixels)))
     captions = rows["caption"].to_pylist()
-    denoise = guided(model.given(captions), model.unconditional, 3.0)
+    denoise = guided(model.given(captions), model.unconditional, scale)
     sigmas = ladder(model.levels, float(model.levels.sigmas[0]), float(model.levels.sigmas[-1]), 26)[::-1]
     back = torch.zeros(len(x0), dtype=torch.bool)
     for seed in range(n_seeds):
