@@ -56,6 +56,9 @@ def test_weights_mend_a_reference_of_other_complexity() -> None:
     assert (plain <= 0.1).mean() > 0.2
     assert abs((weighted <= 0.1).mean() - 0.1) < 0.03
     np.testing.assert_allclose(conformal_p_values(values, reference, np.ones(2000), np.ones(2000)), plain)
+    found = decide(values, reference, memorized_when="low", fdr=0.1, weights=(mine, theirs))
+    np.testing.assert_array_equal(found.p, weighted)
+    assert found.flagged.mean() < 0.01
     with pytest.raises(ValueError, match="one side"):
         conformal_p_values(values, reference, mine)
 

@@ -61,6 +61,7 @@ def decide(
     complexity: Floats | None = None,
     reference_complexity: Floats | None = None,
     mirror: bool = False,
+    weights: tuple[Floats, Floats] | None = None,
 ) -> Decisions:
     """Decide which values are lower (or higher) than the reference allows, at a false discovery rate.
 
@@ -74,6 +75,8 @@ def decide(
         reference_complexity: The same for the reference.
         mirror: Without a reference, take the upper half of the values for what the lower half would be if nothing were
             memorized: see :func:`mirrored_p_values`. For differences of two models only.
+        weights: Of audited and of reference pictures, from :func:`shift_weights`, for a reference of other pictures;
+            instead of strata. The rate then holds approximately.
 
     Raises:
         ValueError: If ``fdr`` is not in (0, 1).
@@ -88,7 +91,7 @@ def decide(
     kept = np.isfinite(r)
     r = r[kept]
     edges = np.empty(0)
-    if complexity is not None and reference_complexity is not None:
+    if complexity is not None and reference_complexity is not None and weights is None:
         edges = _edges(reference_complexity[kept])
     stratum = np.zeros(n, dtype=np.int64) if complexity is None else np.searchsorted(edges, np.nan_to_num(complexity))
     of_reference = (
@@ -100,7 +103,8 @@ def decide(
     if len(r):
         for s in range(len(edges) + 1):
             inside = known & (stratum == s)
-            p[inside] = conformal_p_values(v[inside], r[of_reference == s])
+            sides = (None, None) if weights is None else (weights[0][inside], weights[1][kept])
+            p[inside] = conformal_p_values(v[inside], r[of_reference == s], *sides)
     elif mirror and known.any():
         p[known] = mirrored_p_values(v[known])
     mirrored = mirror and not len(r)
