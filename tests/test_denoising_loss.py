@@ -54,3 +54,28 @@ def test_no_draws_are_refused() -> None:
     plane = exact.subspace(d=4, k=1)
     with pytest.raises(ValueError, match="at least one draw"):
         denoising_loss(plane, plane.sample(1, seed=0), torch.tensor([0.1]), noises=torch.empty(0, 1, 4))
+
+
+def test_pairs_of_noises_cost_what_singles_do_and_lose_on_a_plane() -> None:
+    plane = exact.subspace(d=24, k=8)
+    x = plane.sample(1).expand(400, -1)
+    keys = [str(i) for i in range(400)]
+    singles, pairs = (DenoisingLoss(0.01, 8, antithetic=a)(plane, x, keys) for a in (False, True))
+    # a pair is one draw of the same chi-square: twice the variance
+    assert 1.6 < float(pairs.value.var() / singles.value.var()) < 2.5
+    assert 1.2 < float(pairs.stderr.mean() / singles.stderr.mean()) < 1.6  # and it says so
+    torch.testing.assert_close(pairs.value.mean(), singles.value.mean(), rtol=0.05, atol=0)
+
+
+def test_pairs_win_where_the_mixed_term_is_the_larger() -> None:
+    wide = exact.subspace(d=24, k=8)
+    x = wide.sample(1).expand(400, -1)
+    keys = [str(i) for i in range(400)]
+    singles, pairs = (DenoisingLoss(3.0, 8, antithetic=a)(wide, x, keys) for a in (False, True))
+    assert float(pairs.value.var() / singles.value.var()) < 0.4
+
+
+def test_an_odd_number_of_pairs_is_refused() -> None:
+    plane = exact.subspace(d=4, k=1)
+    with pytest.raises(ValueError, match="come in pairs"):
+        DenoisingLoss(0.1, 3, antithetic=True)(plane, plane.sample(1), ["a"])

@@ -10,7 +10,8 @@ from torch import Tensor
 from pointland import draws, exact
 from pointland.exact.vectors import normal_vectors, random_axes
 from pointland.lid import flipd_exact
-from pointland.lid.likelihood import DiffusionLidl, Lidl, flow_log_density, lidl, slope
+from pointland.lid.likelihood import DiffusionLidl, Lidl, lidl, slope
+from pointland.lid.probability_flow import flow_log_density
 
 DELTAS = tuple(0.01 * 10 ** (i / 7) for i in range(8))  # 0.01 to 0.1, the published eight
 

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,11 +13,12 @@ from PIL import Image
 
 from miniatures import cut
 from models import ExactModel
-from pointland.auditing.measure import measure, measure_data
-from pointland.cli.measure import write
+from pointland.auditing.measure import How, ModelEstimator, choose_sigma, measure, measure_data
+from pointland.cli.measure import OfModel, of_model, sigma_of, write
 from pointland.demo import MINIATURE
-from pointland.lid import DenoisingLoss, Flipd
+from pointland.lid import DenoisingLoss, DiffusionLidl, FilteredSpectrum, Flipd
 from pointland.lid.data import CensoredHill, Mle, TwoNn
+from pointland.noise import Levels
 
 POINTLAND = Path(sys.executable).parent / "pointland"
 
@@ -47,8 +49,77 @@ def test_every_picture_is_a_row_with_its_unit_and_scale(folder: Path) -> None:
     assert rows["broken.png"]["reason"]
     good = rows["03.png"]
     assert good["value"] == pytest.approx(good["trace"] + good["residual"], rel=1e-6)
+    assert good["low"] < good["value"] < good["high"]
+    assert good["on_manifold"] == "yes"
+    assert rows["broken.png"]["on_manifold"] is None
     assert (good["unit"], good["sigma"], good["space"]) == ("dimensions", 0.3, "averages 3 x 4 x 4")
     assert seen[-1] == (31, 31)
+
+
+def test_off_the_manifold_is_said_in_words_and_can_be_left_out(folder: Path) -> None:
+    model = model_of(folder)
+    (folder / "captions.csv").write_text("file_name,caption\n" + "".join(f"{i:02d}.png,word\n" for i in range(30)))
+    table = measure(model, folder, DenoisingLoss(0.05), conditional=True)
+    rows = {row["key"]: row for row in table.to_pylist()}
+    assert rows["00.png"]["on_manifold"] == "yes"  # the one point of the memorizer
+    assert rows["01.png"]["on_manifold"] == "off the manifold"
+    plain = measure(model, folder, DenoisingLoss(0.05), conditional=True, check=False)
+    assert "on_manifold" not in plain.column_names
+    assert plain["value"].to_pylist() == table["value"].to_pylist()
+
+
+@pytest.mark.parametrize("estimator", [Flipd(0.3), FilteredSpectrum(0.3), FilteredSpectrum(0.3, 8, n_steps=3)])
+def test_sharing_evaluations_changes_no_number(folder: Path, estimator: Flipd | FilteredSpectrum) -> None:
+    model = model_of(folder)
+    alone, both = (measure(model, folder, estimator, check=check).to_pylist() for check in (False, True))
+    for a, b in zip(alone[:-1], both[:-1], strict=True):  # the last cannot be read
+        for name in ("value", "stderr", "low", "high"):
+            assert b[name] == pytest.approx(a[name], rel=1e-5)
+
+
+def test_sharing_saves_evaluations(folder: Path) -> None:
+    model = model_of(folder)
+    counts = {}
+    estimators: dict[str, ModelEstimator] = {
+        "flipd": Flipd(0.3),
+        "spectrum": FilteredSpectrum(0.3),
+        "loss": DenoisingLoss(0.3),
+    }
+    for name, estimator in estimators.items():
+        for check in (False, True):
+            model.calls.clear()
+            measure(model, folder, estimator, check=check, batch_size=64)
+            counts[name, check] = len(model.calls)
+    assert counts["spectrum", True] == counts["spectrum", False] + 1
+    assert counts["flipd", True] == counts["flipd", False] + 4  # the first of five Lanczos steps is there
+    assert counts["loss", True] == counts["loss", False] + 6
+
+
+@pytest.mark.parametrize("how", ["plateau", "resolution", "knee"])
+def test_a_scale_is_chosen_from_a_sample_with_its_curve(folder: Path, how: How) -> None:
+    model = model_of(folder)
+    found = choose_sigma(model, folder, how)
+    assert model.levels.nearest(found.sigma).sigma == pytest.approx(found.sigma, rel=1e-5)
+    assert found.curve.values.shape == (len(found.curve.sigmas), 16)
+    if how == "plateau":  # a full-rank Gaussian of variance 1 is level at 48 below its size
+        assert found.level
+        assert found.value == pytest.approx(48, abs=1)
+    with pytest.raises((ValueError, TypeError)):
+        choose_sigma(model, folder, "guess")  # type: ignore[arg-type]
+
+
+def test_every_name_makes_an_estimator_of_that_scale() -> None:
+    levels = Levels(torch.logspace(-2, 1, 200, dtype=torch.float64))
+    for name in get_args(OfModel):
+        made = of_model(name, 0.3, None, 0, levels)
+        assert made.sigma == pytest.approx(0.3)
+    lidl = of_model("likelihood", 0.01, None, 0, levels)
+    assert isinstance(lidl, DiffusionLidl)
+    assert min(lidl.deltas) >= 0.01
+    assert sigma_of("auto") == (None, "plateau")
+    assert sigma_of("0.5")[0] == 0.5
+    with pytest.raises(ValueError, match="no number"):
+        sigma_of("guess")
 
 
 def test_under_captions_the_memorized_picture_has_none(folder: Path) -> None:
@@ -100,7 +171,10 @@ def test_tables_are_written_as_they_are_named(folder: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["lid", "MODEL", "IMAGES", "--estimator", "spectrum", "--sigma", "0.4", "--device", "cpu"], "dimensions"),
+        (
+            ["lid", "MODEL", "IMAGES", "--estimator", "spectrum", "--sigma", "0.4", "--device", "cpu"],
+            "No dimension there",
+        ),
         (["lid-data", "IMAGES", "--estimator", "ess", "--k", "10"], "dimensions"),
         (["lid-data", "IMAGES", "--estimator", "magic"], "is not one of"),
         (["lid-data", "IMAGES", "-o", "values.xlsx"], "no known format"),
@@ -113,4 +187,4 @@ def test_the_commands(tmp_path: Path, arguments: list[str], message: str) -> Non
         [str(POINTLAND), *(places.get(a, a) for a in arguments)], capture_output=True, text=True, check=False
     )
     assert message in " ".join((done.stdout + done.stderr).split())
-    assert done.returncode == (0 if message == "dimensions" else 2)
+    assert done.returncode == (0 if message in ("dimensions", "No dimension there") else 2)

@@ -12,12 +12,10 @@ from pointland.exact.vectors import normal_vectors, random_axes
 from pointland.lid.data import soft_count
 from pointland.lid.pushforward import (
     Generator,
-    Inversion,
     Pushforward,
     Rule,
     columns,
     from_columns,
-    invert,
     pushforward,
 )
 
@@ -172,58 +170,7 @@ def test_a_dataclass_is_its_function_and_leaves_the_network_alone() -> None:
     found = Pushforward(0.1, rule=1e-3, n_at_once=2)(network, z)
     assert torch.equal(found.value, pushforward(network, z, torch.tensor([0.1]), rule=1e-3).value)
     assert network.training
-    invert(network, network(z).detach(), z[None] + 0.1, n_steps=3, n_polish=1)
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
-
-
-def test_inversion_finds_the_latent_and_the_dimension_of_a_picture() -> None:
-    generate = bottleneck(4, m=4)
-    z = latents(6, 4) / 2
-    keys = list("abcdef")
-    found = Inversion(n_restarts=2, n_steps=150)(generate, generate(z), torch.zeros_like(z), keys)
-    assert found.errors.shape == (3, 6)
-    assert found.error.max() < 1e-6  # Levenberg-Marquardt in float64
-    torch.testing.assert_close(found.z, z, rtol=0, atol=1e-4)
-    assert pushforward(generate, found.z, SCALE).value.tolist() == [4] * 6
-
-
-def test_inversion_tells_a_picture_off_the_manifold_by_its_distance() -> None:
-    d, distance = 20, 0.7
-    axes = random_axes(d, 4, 0)
-    normal = axes[:, 3]
-    z = latents(3, 3)
-
-    def generate(z: Tensor) -> Tensor:
-        return z @ axes[:, :3].T
-
-    x = (generate(z) + distance * normal).reshape(3, d)
-    found = invert(generate, x, torch.zeros(1, 3, 3, dtype=torch.float64), n_steps=0)
-    torch.testing.assert_close(found.error, torch.full((3,), distance / math.sqrt(d), dtype=torch.float64))
-    torch.testing.assert_close(found.z, z)
-
-
-def test_restarts_get_out_of_a_dead_start() -> None:
-    def generate(z: Tensor) -> Tensor:
-        return torch.cat([z.relu(), z.relu().square()], 1)
-
-    x = generate(torch.tensor([[0.5, 1.0]]))
-    dead = torch.full((1, 2), -1.0)
-    alone = Inversion(n_restarts=0)(generate, x, dead, ["a"])
-    helped = Inversion(n_restarts=8)(generate, x, dead, ["a"])
-    assert alone.error.item() > 0.5
-    assert helped.error.item() < 1e-5
-
-
-def test_inversion_of_one_item_never_depends_on_its_neighbours() -> None:
-    generate, z, keys = bottleneck(3, m=3), latents(4, 3) / 2, list("abcd")
-    x, zero = generate(z), torch.zeros(4, 3, dtype=torch.float64)
-    search = Inversion(n_restarts=1, n_steps=60)
-    together = search(generate, x, zero, keys)
-    backwards = search(generate, x.flip(0), zero, keys[::-1])
-    torch.testing.assert_close(backwards.z.flip(0), together.z, rtol=0, atol=1e-6)
-    for i in range(4):
-        alone = search(generate, x[i : i + 1], zero[:1], keys[i : i + 1])
-        torch.testing.assert_close(alone.z[0], together.z[i], rtol=0, atol=1e-6)
 
 
 def test_errors() -> None:
@@ -252,11 +199,3 @@ def test_errors() -> None:
         pushforward(lambda z: generate(z).bfloat16(), z, SCALE)
     with pytest.raises(ValueError, match="relative rule must be at least the floor"):
         pushforward(generate, z, SCALE, rule=1e-9)
-    with pytest.raises((ValueError, TypeError)):  # the run-time shape check of tests comes first
-        invert(generate, generate(z), z)
-    with pytest.raises(ValueError, match="starts must have shape"):
-        invert(generate, generate(z), z[None][:0])
-    with pytest.raises(ValueError, match="the pictures have"):
-        invert(generate, generate(z)[:, :5], z[None])
-    with pytest.raises(ValueError, match="pictures must be finite"):
-        invert(generate, generate(z) * torch.nan, z[None])

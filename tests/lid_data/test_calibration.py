@@ -73,3 +73,11 @@ def test_bad_input_is_refused() -> None:
     for n, k, d in ((10, 2, 5), (10, 11, 5), (10, 5, 0)):
         with pytest.raises(ValueError, match="calibration needs"):
             calibration_curve(n, k, d)
+
+
+def test_a_set_that_fills_its_space_is_covered() -> None:
+    """The upper end is all dimensions, and once fell short of them by a rounding."""
+    x = plane(2000, 8, 8).astype(np.float32)
+    found = CalibratedMle(20)(x[:200], x, everyone(200))
+    assert found.high.max() == 8
+    assert 0.9 <= covered(found, 8) <= 0.99

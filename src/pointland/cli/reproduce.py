@@ -2,25 +2,35 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from rich.console import Console
 from rich.table import Table
 
-from pointland.experiments import figure_1, figure_3, proposition_4_2, score_norm, theorem_4_1
+from pointland.experiments import figure_1, figure_3, proposition_4_2, score_norm, soft_count, theorem_4_1
 
-Name = Literal["figure-1", "figure-3", "theorem-4.1", "proposition-4.2", "score-norm"]
+Name = Literal["figure-1", "figure-3", "theorem-4.1", "proposition-4.2", "score-norm", "soft-count"]
 
 
-Result = figure_1.Result | figure_3.Result | proposition_4_2.Result | score_norm.Result | theorem_4_1.Result
+@runtime_checkable
+class Result(Protocol):
+    """A dataclass of numbers and tables, and the claims that they bear out or not."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def claims(self) -> Mapping[str, bool]:
+        """What was claimed, and whether it held."""
+        ...
 
 
 def run_reproduce(name: str, out: Path) -> None:
     """Run an experiment at its default size, print its numbers, and write its figure and its numbers into ``out``."""
     if name not in get_args(Name):
-        raise ValueError(f"{name!r} is not an experiment; take one of {', '.join(get_args(Name))}")
+        raise ValueError(f"{name!r} is not an experiment; take one of {', '.join([*get_args(Name), 'figure-4'])}")
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file; name a folder to write into")
     match name:
@@ -36,6 +46,9 @@ def run_reproduce(name: str, out: Path) -> None:
         case "proposition-4.2":
             proposition = proposition_4_2.run()
             save(name, proposition, proposition_4_2.draw(proposition), out)
+        case "soft-count":
+            count = soft_count.run()
+            save(name, count, soft_count.draw(count), out)
         case _:
             norm = score_norm.run()
             save(name, norm, score_norm.draw(norm), out)

@@ -16,11 +16,17 @@ class LidEstimate(NamedTuple):
         value: In dimensions, shape ``(b,)``.
         stderr: Monte-Carlo standard error of ``value`` in dimensions, shape ``(b,)``; NaN from a single draw, 0 when
             exact.
+        low: Lower end of the 95 % interval in dimensions, shape ``(b,)``, by the law of the estimator's draws and not
+            by two standard errors; see :mod:`pointland.lid.interval`. For the chance in the draws alone: it holds
+            neither the network's error nor the choice of sigma. Of an integer count: what other cuts would give.
+        high: Upper end.
         parts: Named terms, each of shape ``(b,)``, that the value is made of.
     """
 
     value: Float[Tensor, " b"]
     stderr: Float[Tensor, " b"]
+    low: Float[Tensor, " b"]
+    high: Float[Tensor, " b"]
     parts: Mapping[str, Float[Tensor, " b"]]
 
 

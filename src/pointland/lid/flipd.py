@@ -22,6 +22,7 @@ from pointland import derivatives, draws
 from pointland.denoiser import Denoiser, per_item
 from pointland.derivatives import Derivative, Products
 from pointland.lid.estimate import LidEstimate, standard_error
+from pointland.lid.interval import SLACK, trace_interval
 
 
 def flipd(
@@ -44,7 +45,8 @@ def flipd(
 
     Returns:
         ``value`` in dimensions; for an imperfect network often negative at memorized points: it ranks, it is no
-        dimension there. ``stderr`` over probes. ``parts``: ``trace`` and ``residual``, which sum to ``value``.
+        dimension there. ``stderr`` over probes. The interval is that of the trace, moved by the residual, from a
+        single probe on. ``parts``: ``trace`` and ``residual``, which sum to ``value``.
 
     Raises:
         ValueError: If ``sigma`` is not positive, or there are no probes.
@@ -76,7 +78,8 @@ def flipd_exact(denoise: Denoiser, x: Float[Tensor, "b *event"], sigma: Float[Te
     trace = derivatives.jacobian(denoise, x, sigma).diagonal(dim1=1, dim2=2).sum(-1)
     with torch.no_grad():
         residual = squared_residual(denoise(x, sigma), x, sigma)
-    return LidEstimate(trace + residual, torch.zeros_like(trace), {"trace": trace, "residual": residual})
+    value, none = trace + residual, torch.zeros_like(trace)
+    return LidEstimate(value, none, value - SLACK, value + SLACK, {"trace": trace, "residual": residual})
 
 
 def from_products(
@@ -88,8 +91,10 @@ def from_products(
     """Compute FLIPD from Jacobian products that are already there, at no network cost."""
     traces = derivatives.quadratic(probes, found.products)
     residual = squared_residual(found.denoised, x, sigma)
-    parts = {"trace": traces.mean(0), "residual": residual}
-    return LidEstimate(traces.mean(0) + residual, standard_error(traces), parts)
+    squares = derivatives.quadratic(found.products, found.products)
+    ends = trace_interval(traces, squares, x[0].numel(), signs=bool((probes.abs() == 1).all()))
+    value, parts = traces.mean(0) + residual, {"trace": traces.mean(0), "residual": residual}
+    return LidEstimate(value, standard_error(traces), ends.low + residual, ends.high + residual, parts)
 
 
 def squared_residual(

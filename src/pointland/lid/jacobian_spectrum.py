@@ -59,10 +59,14 @@ class Split(NamedTuple):
     Attributes:
         size: Of the upper group, shape ``(b,)``.
         gap: The largest admissible one, shape ``(b,)``.
+        least: Smallest size that any admissible cut gives, shape ``(b,)``; ``size`` where the gap is clear.
+        most: Largest.
     """
 
     size: Float[Tensor, " b"]
     gap: Float[Tensor, " b"]
+    least: Float[Tensor, " b"]
+    most: Float[Tensor, " b"]
 
 
 def jacobian_spectrum(
@@ -141,10 +145,11 @@ def jacobian_rank(
         derivative: How Jacobian products are taken; see :mod:`pointland.derivatives`.
 
     Returns:
-        ``value`` in whole dimensions, 0 to ``d``. ``stderr`` is 0: a count is right or wrong. ``parts``: ``gap``, the
-        log of the ratio of variances at the split (below 3 there is no gap, and the count is one above variance
+        ``value`` in whole dimensions, 0 to ``d``. ``stderr`` is 0: a count is right or wrong. ``low`` and ``high``
+        equal it where the gap is clear; else they count the eigenvalues above 0.9 and above 0.1. ``parts``: ``gap``,
+        the log of the ratio of variances at the split (below 3 there is no gap, and the count is one above variance
         ``sigma^2``); ``directions``, how many were looked at; ``leak``, how far the Jacobian leads out of them;
-        ``saturated``, 1 where ``n_most`` was too few, so that the dimension is at least ``value``.
+        ``saturated``, 1 where ``n_most`` was too few, so that the dimension is at least ``value``, and ``high`` ``d``.
 
     Raises:
         ValueError: If ``sigma`` is not positive or ``n_most`` is not.
@@ -188,7 +193,7 @@ def grow(
         raise ValueError(f"the rank takes at least one direction, got n_most {n_most}")
     basis = images = torch.empty(0, len(x), d, dtype=torch.float64, device=x.device)
     first = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
-    count, gap, directions, leak = first, first, first, first
+    count, gap, directions, leak, low, high = (first,) * 6
     saturated = torch.zeros_like(first, dtype=torch.bool)
     while bool(count.isnan().any()):
         have = len(basis)
@@ -204,9 +209,11 @@ def grow(
         saturated = saturated | (now & ~enough)
         count, gap = torch.where(now, split.size, count), torch.where(now, split.gap, gap)
         directions, leak = torch.where(now, float(len(basis)), directions), torch.where(now, leads, leak)
+        low = torch.where(now, split.least, low)
+        high = torch.where(now, torch.where(enough, split.most, float(d)), high)
     parts = {"gap": gap, "directions": directions, "leak": leak, "saturated": saturated}
-    value = count.to(x.dtype)
-    return LidEstimate(value, torch.zeros_like(value), {name: part.to(x) for name, part in parts.items()})
+    value, none, low, high = (size.to(x) for size in (count, torch.zeros_like(count), low, high))
+    return LidEstimate(value, none, low, high, {name: part.to(x) for name, part in parts.items()})
 
 
 def count_directions(values: Float[Tensor, "b n"]) -> Split:
@@ -242,8 +249,9 @@ def split_at_gap(
     gaps = (above - below).masked_fill((above < low) | (below > high), -math.inf)
     best = gaps.argmax(1)
     widest = gaps.gather(1, best[:, None])[:, 0]
-    size = torch.where(widest >= clear, best, (heights > middle).sum(1))
-    return Split(size.to(heights.dtype), widest)
+    cuts = [(heights > middle).sum(1), (heights > high).sum(1), (heights >= low).sum(1)]
+    size, least, most = (torch.where(widest >= clear, best, cut).to(heights.dtype) for cut in cuts)
+    return Split(size, widest, least, most)
 
 
 def flat_products(

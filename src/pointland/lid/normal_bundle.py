@@ -46,7 +46,8 @@ def normal_bundle(
         noises: Standard normal draws, shape ``(n, b, *event)``, at least ``d``; the reference takes ``4 d``.
 
     Returns:
-        ``value`` in whole dimensions, 0 to ``d``. ``stderr`` is 0: a count is right or wrong. ``parts``: ``gap``, the
+        ``value`` in whole dimensions, 0 to ``d``. ``stderr`` is 0: a count is right or wrong. ``low`` and ``high``
+        equal it where the gap is clear; else they are what the outermost cuts would count. ``parts``: ``gap``, the
         log of the ratio of residual sizes at the split (below 1 there is no gap at this sigma, and the count is one of
         residuals above half the least that noise across the manifold leaves).
 
@@ -151,8 +152,8 @@ def _from_blocks(
         half = math.log(max(LOW, 0.5 * (1 - math.sqrt(d / n))))
         limits = (half, half, math.log(HIGH), 0.0, math.log(FLOOR))
         split = split_at_gap(sizes.log(), *limits, clear=1.0)
-    value = (d - split.size).to(x.dtype)
-    return LidEstimate(value, torch.zeros_like(value), {"gap": split.gap.to(x.dtype)})
+    value, low, high = ((d - rank).to(x.dtype) for rank in (split.size, split.most, split.least))
+    return LidEstimate(value, torch.zeros_like(value), low, high, {"gap": split.gap.to(x.dtype)})
 
 
 @dataclass(frozen=True)

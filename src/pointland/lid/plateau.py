@@ -57,11 +57,15 @@ class LidCurve(NamedTuple):
         sigmas: Scales, ascending, shape ``(s,)``.
         values: In dimensions, shape ``(s, b)``.
         stderrs: Their Monte-Carlo standard errors, shape ``(s, b)``.
+        lows: Lower ends of their 95 % intervals, shape ``(s, b)``.
+        highs: Upper ends.
     """
 
     sigmas: Float[Tensor, " s"]
     values: Float[Tensor, "s b"]
     stderrs: Float[Tensor, "s b"]
+    lows: Float[Tensor, "s b"]
+    highs: Float[Tensor, "s b"]
 
 
 def plateau(
@@ -84,16 +88,16 @@ def plateau(
         >>> found.value.round(decimals=2), found.sigma < 0.01
         (tensor([8.]), tensor([True]))
     """
-    _check(sigmas, values, window)
+    check_curve(sigmas, values, window)
     position = sigmas.log()
-    slopes = _slopes(position, values, window)
+    slopes = slopes_of(position, values, window)
     # of windows level to rounding the one at the smallest scales, where density and curvature count least
     level = slopes.abs() <= slopes.abs().min(0).values + 1e-6 * (1 + values.abs().max(0).values)
     chosen = level.to(torch.uint8).argmax(0)
     value = values.unfold(0, window, 1).median(-1).values.gather(0, chosen[None])[0]
     middle = chosen + window // 2
     slope = slopes.gather(0, chosen[None])[0]
-    return Plateau(value, sigmas[middle], slope, _width(position, (values - value).abs() <= tolerance, middle))
+    return Plateau(value, sigmas[middle], slope, width_around(position, (values - value).abs() <= tolerance, middle))
 
 
 def common_plateau(
@@ -121,8 +125,8 @@ def common_plateau(
         >>> 0.03 < common_plateau(sigmas, blind_below[:, None], d=64) < 0.3
         True
     """
-    _check(sigmas, values, window)
-    slopes = _slopes(sigmas.log(), values, window).abs().mean(1)
+    check_curve(sigmas, values, window)
+    slopes = slopes_of(sigmas.log(), values, window).abs().mean(1)
     typical = values.median(1).values.unfold(0, window, 1).max(1).values
     blind = typical > d - tolerance
     at = slopes if bool(blind.all()) else slopes.masked_fill(blind, torch.inf)
@@ -141,7 +145,7 @@ def knee(positions: Float[Tensor, " s"], values: Float[Tensor, "s b"]) -> Int[Te
     Source:
         Satopaa et al. 2011, Kneedle; on the hull as in Kamkari et al. 2024, arXiv:2406.03537, appendix.
     """
-    _check(positions, values, 3)
+    check_curve(positions, values, 3)
     x = (positions - positions[0]) / (positions[-1] - positions[0])
     hulls = torch.stack([_lower_hull(x, column) for column in values.T], dim=1)
     low, high = hulls.min(0).values, hulls.max(0).values
@@ -167,23 +171,26 @@ class OnPlateau:
         """Estimate every item at its own plateau; costs the estimator once a scale.
 
         Returns:
-            ``stderr`` of the estimate at the chosen scale, which does not count the choice. ``parts``: ``sigma``,
-            ``slope`` and ``width`` as in :class:`Plateau`.
+            ``stderr`` and interval of the estimate at the chosen scale, which do not count the choice. ``parts``:
+            ``sigma``, ``slope`` and ``width`` as in :class:`Plateau`.
         """
         found = self.curve(denoise, x, keys)
         best = plateau(found.sigmas, found.values, tolerance=self.tolerance)
-        at = (found.sigmas[:, None] - best.sigma).abs().argmin(0)
+        at = (found.sigmas[:, None] - best.sigma).abs().argmin(0)[None]
+        value, stderr, low, high = (each.gather(0, at)[0] for each in found[1:])
         parts = {"sigma": best.sigma, "slope": best.slope, "width": best.width}
-        return LidEstimate(best.value, found.stderrs.gather(0, at[None])[0], parts)
+        return LidEstimate(best.value, stderr, best.value + (low - value), best.value + (high - value), parts)
 
     def curve(self, denoise: Denoiser, x: Float[Tensor, "b *event"], keys: list[str]) -> LidCurve:
         """Return LID at every scale."""
         found = [self.estimator_at(sigma)(denoise, x, keys) for sigma in self.sigmas]
         sigmas = torch.tensor(self.sigmas, dtype=x.dtype, device=x.device)
-        return LidCurve(sigmas, torch.stack([f.value for f in found]), torch.stack([f.stderr for f in found]))
+        ends = torch.stack([f.low for f in found]), torch.stack([f.high for f in found])
+        return LidCurve(sigmas, torch.stack([f.value for f in found]), torch.stack([f.stderr for f in found]), *ends)
 
 
-def _check(sigmas: Tensor, values: Tensor, least: int) -> None:
+def check_curve(sigmas: Tensor, values: Tensor, least: int) -> None:
+    """Raise ``ValueError`` unless there are enough scales, they increase, and values are finite."""
     if len(sigmas) < least or len(values) != len(sigmas):
         raise ValueError(f"a curve takes at least {least} scales and a value at each, got {len(sigmas)}, {len(values)}")
     if not bool((sigmas.diff() > 0).all()):
@@ -192,14 +199,16 @@ def _check(sigmas: Tensor, values: Tensor, least: int) -> None:
         raise ValueError("a LID curve must be finite; leave out the scales below the model's lowest trained level")
 
 
-def _slopes(position: Float[Tensor, " s"], values: Float[Tensor, "s b"], window: int) -> Float[Tensor, "w b"]:
+def slopes_of(position: Float[Tensor, " s"], values: Float[Tensor, "s b"], window: int) -> Float[Tensor, "w b"]:
+    """Return the slope of a straight line through every window of neighbours."""
     x = position.unfold(0, window, 1)
     x = x - x.mean(-1, keepdim=True)
     y = values.unfold(0, window, 1)
     return (x[:, None, :] * y).sum(-1) / x.square().sum(-1, keepdim=True)
 
 
-def _width(position: Tensor, inside: Tensor, middle: Tensor) -> Tensor:
+def width_around(position: Tensor, inside: Tensor, middle: Tensor) -> Tensor:
+    """Return how far on either side of ``middle`` a curve stays ``inside``, one an item."""
     widths = []
     for near, at in zip(inside.T.tolist(), middle.tolist(), strict=True):
         first = last = at

@@ -39,6 +39,7 @@ from pointland import draws
 from pointland.denoiser import Denoiser
 from pointland.lid.estimate import LidEstimate, standard_error
 from pointland.lid.flipd import check_sigma
+from pointland.lid.interval import trace_interval
 from pointland.lid.jacobian_spectrum import flat_products
 
 Sides = Literal["one", "both"]
@@ -84,7 +85,8 @@ def filtered_spectrum(
         sides: Which products; see the module's head.
 
     Returns:
-        ``value`` in dimensions, between 0 and ``d``. ``stderr`` over probes: at most ``sqrt(2 LID)`` for one.
+        ``value`` in dimensions, between 0 and ``d``. ``stderr`` over probes: at most ``sqrt(2 LID)`` for one; the
+        interval is that of a trace.
         ``parts`` check the cutoff: ``transition``, the directions in the middle of the step, ``tr 4h(1 - h)``, in
         dimensions, and ``transition_mass``, their share of all ``d``. Where ``transition`` is not small against
         ``value`` there is no gap at this sigma, and the count depends on ``cutoff``.
@@ -125,10 +127,12 @@ def quadrature(
     probes: Float[Tensor, "n b *event"],
     n_steps: int = 5,
     sides: Sides = "one",
+    first: Float[Tensor, "n b *event"] | None = None,
 ) -> Quadrature:
     """Return the spectrum of the Jacobian as nodes and weights, from which the trace of any function of it follows.
 
-    Arguments and cost as for :func:`filtered_spectrum`.
+    Arguments and cost as for :func:`filtered_spectrum`; ``first`` are the products of the probes themselves where they
+    are there already (FLIPD's), which saves the first step.
     """
     transposed, straight = flat_products(denoise, x, sigma, "vjp"), flat_products(denoise, x, sigma, "jvp")
 
@@ -136,7 +140,8 @@ def quadrature(
         return (transposed(vectors) + straight(vectors)) / 2
 
     start = probes.flatten(2).double()
-    projected = _krylov(averaged if sides == "both" else transposed, start, min(n_steps, start.shape[-1]))
+    known = None if first is None else first.flatten(2).double()
+    projected = _krylov(averaged if sides == "both" else transposed, start, min(n_steps, start.shape[-1]), known)
     nodes, vectors = torch.linalg.eigh((projected + projected.mT) / 2)
     return Quadrature(nodes, vectors[..., 0, :].square() * start.square().sum(-1, keepdim=True))
 
@@ -146,10 +151,14 @@ def from_quadrature(
 ) -> LidEstimate:
     """Filter a spectrum that is already there, at no network cost."""
     passed = step(found.nodes, cutoff, power)
-    counts = found.traces(passed).to(x.dtype)
+    counts, squares = found.traces(passed).to(x.dtype), found.traces(passed.square()).to(x.dtype)
     transition = found.traces(4 * passed * (1 - passed)).mean(0).to(x.dtype)
     parts = {"transition": transition, "transition_mass": transition / x[0].numel()}
-    return LidEstimate(counts.mean(0), standard_error(counts), parts)
+    d = x[0].numel()
+    # nodes do not keep the probes' signs, but their weights add up to d where the length was fixed to it
+    signs = bool((found.weights.sum(-1) - d).abs().max() <= 1e-6 * d)
+    ends = trace_interval(counts, squares, d, signs=signs)
+    return LidEstimate(counts.mean(0), standard_error(counts), ends.low, ends.high, parts)
 
 
 def step(values: Float[Tensor, "..."], cutoff: float = 1.0, power: float = 4.0) -> Float[Tensor, "..."]:
@@ -158,14 +167,18 @@ def step(values: Float[Tensor, "..."], cutoff: float = 1.0, power: float = 4.0) 
 
 
 def _krylov(
-    apply: Callable[[Float[Tensor, "n b d"]], Float[Tensor, "n b d"]], start: Float[Tensor, "n b d"], n_steps: int
+    apply: Callable[[Float[Tensor, "n b d"]], Float[Tensor, "n b d"]],
+    start: Float[Tensor, "n b d"],
+    n_steps: int,
+    first: Float[Tensor, "n b d"] | None,
 ) -> Float[Tensor, "n b m m"]:
-    vector = start / start.norm(dim=-1, keepdim=True)
+    length = start.norm(dim=-1, keepdim=True)
+    vector = start / length
     basis: list[Tensor] = []
     columns = []
     for i in range(n_steps):
         basis.append(vector)
-        vector = apply(vector)
+        vector = first / length if first is not None and i == 0 else apply(vector)
         size = vector.norm(dim=-1)
         column = torch.zeros(*size.shape, n_steps, dtype=torch.float64, device=start.device)
         for _ in range(2):  # twice is enough for full orthogonality

@@ -11,7 +11,7 @@ that basis leaves out,
 
 Each is unbiased and so is their mean. Once there are more probes than the rank of :math:`J`, nothing is left out and
 the trace is exact: on a ``k``-plane ``k + 2`` probes give ``k`` without error. With fewer the eigenvalues, all near 1,
-offer nothing to take first, and plain probes at the same cost are better; see ``benchmarks/lid_exact.py``.
+offer nothing to take first, and plain probes at the same cost are better; see ``benchmarks/lid_cost.py``.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from pointland.denoiser import Denoiser
 from pointland.derivatives import Derivative
 from pointland.lid.estimate import LidEstimate
 from pointland.lid.flipd import check_sigma, squared_residual
+from pointland.lid.interval import normal_interval
 from pointland.lid.jacobian_spectrum import flat_products, tie_breakers
 
 
@@ -48,9 +49,9 @@ def flipd_low_rank(
         derivative: How Jacobian products are taken; see :mod:`pointland.derivatives`.
 
     Returns:
-        As :func:`~pointland.lid.flipd.flipd`. ``stderr`` is a jackknife over probes, which errs on the large side
-        and is 0 from ``k + 2`` probes on. The authors' own, the spread of ``n`` estimates that share a basis, is up to
-        three times too small.
+        As :func:`~pointland.lid.flipd.flipd`, the interval Student's with ``n - 1`` degrees. ``stderr`` is a jackknife
+        over probes, which errs on the large side and is 0 from ``k + 2`` probes on. The authors' own, the spread of
+        ``n`` estimates that share a basis, is up to three times too small.
 
     Raises:
         ValueError: If ``sigma`` is not positive, or there are fewer than 2 probes or more than ``d``.
@@ -90,7 +91,9 @@ def flipd_low_rank(
     stderr = (jackknife.var(0, correction=0) * (n - 1)).sqrt()
     residual = squared_residual(first.denoised, x, sigma)
     parts = {"trace": trace.to(x.dtype), "residual": residual}
-    return LidEstimate(parts["trace"] + residual, stderr.to(x.dtype), parts)
+    value, error = parts["trace"] + residual, stderr.to(x.dtype)
+    ends = normal_interval(value, error, freedom=n - 1)
+    return LidEstimate(value, error, ends.low, ends.high, parts)
 
 
 class _Sketch(NamedTuple):

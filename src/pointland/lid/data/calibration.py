@@ -192,4 +192,5 @@ def inverted(
     """Return the dimension at which a rising curve has the values; below its start, in proportion."""
     inside = np.clip(values, curve[0], curve[-1])
     found = np.exp(np.interp(np.log(inside), np.log(curve), np.log(dimensions)))
+    found = np.where(inside >= curve[-1], dimensions[-1], found)  # exp of a log falls short of it by rounding
     return np.asarray(np.where(values < curve[0], dimensions[0] * values / curve[0], found))
