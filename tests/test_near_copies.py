@@ -103,8 +103,8 @@ def test_agrees_with_comparing_every_pair_at_every_distance(distance: int) -> No
 
 
 def test_buckets_that_are_split_agree_with_comparing_every_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pointland.metrics.near_copies.HUGE", 3)
-    monkeypatch.setattr("pointland.metrics.near_copies.MANY", 5)
+    monkeypatch.setattr("pointland.duplicates.hamming.HUGE", 3)
+    monkeypatch.setattr("pointland.duplicates.hamming.MANY", 5)
     rng = np.random.default_rng(0)
     for bits in (8, 16, 40):
         values = [int(value) for value in rng.integers(0, 2**bits, 150)]
