@@ -18,10 +18,21 @@ HEAVY = {"torch", "diffusers", "transformers"}
 # What each part may import besides itself; see CONTRIBUTING.md, "How the code is laid out".
 LOWEST = {"noise", "denoiser", "model", "draws"}
 LID = LOWEST | {"derivatives"}
-METRICS = LID | {"lid"}
+METRICS = LID | {"lid", "duplicates"}
 AUDIT = METRICS | {"metrics", "verdict", "data", "models"}
 REPORT = AUDIT | {"auditing"}
-BESIDE = REPORT | {"exact", "testing", "demo", "explain", "mitigate", "monitor", "experiments"}
+BESIDE = REPORT | {
+    "exact",
+    "benchmarks",
+    "testing",
+    "demo",
+    "explain",
+    "mitigate",
+    "monitor",
+    "experiments",
+    "census",
+    "samples",
+}
 ALLOWED: dict[str, set[str]] = {
     "noise": set(),
     "draws": set(),
@@ -29,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "model": {"denoiser", "noise"},
     "derivatives": {"denoiser", "noise"},
     "lid": LID,
+    "duplicates": set(),
     "metrics": METRICS,
     "verdict": METRICS,
     "auditing": AUDIT,
@@ -41,6 +53,9 @@ ALLOWED: dict[str, set[str]] = {
     "mitigate": BESIDE - {"report"},
     "monitor": BESIDE - {"report"},
     "experiments": BESIDE - {"report"},
+    "benchmarks": BESIDE | {"report"},
+    "census": REPORT,
+    "samples": REPORT,
     "demo": BESIDE | {"report", "cli"},
     "cli": BESIDE | {"report"},
 }

@@ -1,0 +1,1 @@
+"""Accuracy of the estimators of LID on suites of known dimension; :mod:`.suites` lists them, each is a file."""
