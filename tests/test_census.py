@@ -102,7 +102,7 @@ def test_too_few_pictures_and_no_picture_at_all(folder: Path, tmp_path: Path) ->
 
 def test_the_command_writes_tables_groups_and_a_summary(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [POINTLAND, "data", folder, "--k", "5", "--fail-on-duplicates", "-o", out]
+    command: list[str | Path] = [POINTLAND, "data", folder, "--k", "5", "--fail-on-duplicates", "-o", out]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 10, done.stderr
     assert "near copies (exact ones included): 2 groups of 4 pictures" in done.stdout

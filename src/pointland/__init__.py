@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pointland.lid.flipd import Flipd, flipd, flipd_exact
     from pointland.models import load
     from pointland.report import summarize, write_report
+    from pointland.report.compare import compare
 
 _WHERE = {
     "DenoisingLoss": "lid",
@@ -21,6 +22,7 @@ _WHERE = {
     "Progress": "auditing",
     "Run": "auditing",
     "audit": "auditing",
+    "compare": "report.compare",
     "denoising_loss": "lid",
     "flipd": "lid",
     "flipd_exact": "lid",
@@ -37,6 +39,7 @@ __all__ = [  # the names above
     "Progress",
     "Run",
     "audit",
+    "compare",
     "denoising_loss",
     "flipd",
     "flipd_exact",
