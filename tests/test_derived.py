@@ -80,6 +80,36 @@ def test_no_derivation_without_what_it_needs() -> None:
     assert derive(Run(Path("run"), {"columns": []}, pa.table({}), pa.table({}))).rows.num_rows == 0
 
 
+def test_a_verdict_on_what_could_not_be_derived_says_what_is_missing(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    write(tmp_path / "images", rng.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8))
+    write(tmp_path / "reference", rng.integers(0, 256, (30, 8, 8, 3), dtype=np.uint8))
+    model = ExactModel(torch.empty(0))
+    with pytest.raises(ValueError, match=r"cannot decide by 'local_lid'.*at least 100 pictures"):
+        audit(
+            model,
+            tmp_path / "images",
+            reference=tmp_path / "reference",
+            out=tmp_path / "run",
+            sigma=0.1,
+            decide_by="local_lid",
+        )
+    run = audit(model, tmp_path / "images", out=tmp_path / "gap", sigma=0.1, decide_by="caption_gap")  # no captions
+    for verdict in (summarize, kinds_of):
+        with pytest.raises(ValueError, match=r"'caption_gap'.*no picture has values with and without caption"):
+            verdict(run)
+
+
+def test_a_reference_without_one_value_derives_nothing() -> None:
+    lid, nothing = np.arange(250.0), np.where(np.array(ROLES) == "reference", np.nan, 1.0)
+    maps = pa.array(np.ones((250, 64)).tolist(), pa.list_(pa.float32(), 64))
+    for unknown in ("flipd_unconditional", "denoising_loss_unconditional"):
+        columns: dict[str, object] = {"denoising_loss_unconditional": lid, "flipd_unconditional": lid}
+        run = run_of({**columns, "png_bytes": lid + 1, unknown: nothing}, ROLES)
+        run = run._replace(rows=run.rows.append_column("loss_map_unconditional", maps))
+        assert "combined" not in derive(run).rows.column_names
+
+
 def test_copies_in_the_reference_are_left_out() -> None:
     hashes = [f"{i:064x}" for i in range(250)]
     hashes[100], hashes[101] = hashes[0], hashes[3]
@@ -193,5 +223,7 @@ def test_a_reference_model_decides_without_held_out_pictures(tmp_path: Path) -> 
     flagged = {row["key"] for row in summary["rows"] if row["flagged"]}
     assert {f"{i:04d}.png" for i in range(40)} <= flagged
     assert len(flagged) <= 44
+    note = next(one["text"] for one in summary["warnings"] if one["kind"] == "resolution")
+    assert note.startswith("Without a reference the smallest p-value")
     with pytest.raises(ValueError, match="cannot decide by 'local_lid'"):
         audit(tuned, tmp_path / "images", out=tmp_path / "other", sigma=0.1, decide_by="local_lid")

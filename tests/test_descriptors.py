@@ -63,6 +63,7 @@ def test_the_option_names_them(tmp_path: Path) -> None:
         ("sift", "is not one of"),
         ("sscd", "is not one of"),
         ("pixels:big", "expected a size"),
+        ("pixels:0", "expected a size"),
         (f"dinov2:{tmp_path}", "cannot be loaded"),
     ):
         with pytest.raises(ValueError, match=message):

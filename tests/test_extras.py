@@ -22,7 +22,7 @@ def test_every_extra_metric_is_made_once() -> None:
 
 
 def test_unknown_names_and_missing_captions_are_refused() -> None:
-    with pytest.raises(ValueError, match="no metric 'magic'.*swapped, recall"):
+    with pytest.raises(ValueError, match=r"no metric 'magic'.*swapped, recall"):
         extra_metrics(ExactModel(torch.empty(0)), 0.3, ["magic"], ["a"])
     with pytest.raises(ValueError, match="the model takes none"):
         extra_metrics(ExactModel(torch.empty(0), captioned=False), 0.3, ["swapped"], ["a"])

@@ -14,7 +14,7 @@ from PIL import Image
 from miniatures import cut
 from models import ExactModel
 from pointland.auditing.measure import How, ModelEstimator, choose_sigma, measure, measure_data
-from pointland.cli.measure import OfModel, of_model, sigma_of, write
+from pointland.cli.measure import OfModel, of_model, show, sigma_of, write
 from pointland.demo import MINIATURE
 from pointland.lid import DenoisingLoss, DiffusionLidl, FilteredSpectrum, Flipd
 from pointland.lid.data import CensoredHill, Mle, TwoNn
@@ -129,6 +129,18 @@ def test_under_captions_the_memorized_picture_has_none(folder: Path) -> None:
     assert rows["01.png"]["reason"] == "no caption"
     with pytest.raises(ValueError, match="takes no captions"):
         measure(ExactModel(torch.empty(0), captioned=False), folder, DenoisingLoss(0.3), conditional=True)
+
+
+def test_without_any_caption_every_picture_is_a_row_with_that_reason(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "captions.csv").unlink()
+    (folder / "broken.png").unlink()
+    table = measure(model_of(folder), folder, DenoisingLoss(0.3), conditional=True)
+    assert table["value"].to_pylist() == [None] * 30
+    assert set(table["reason"].to_pylist()) == {"no caption"}
+    show(table, "denoising-loss", {}, None)
+    assert "30 pictures, 30 without a value" in capsys.readouterr().out
 
 
 def test_batches_do_not_matter(folder: Path) -> None:

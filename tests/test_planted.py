@@ -66,3 +66,8 @@ def test_too_few_pictures_and_used_folders_are_refused(pictures: Path, tmp_path:
 def test_a_broken_picture_is_named(pictures: Path, tmp_path: Path) -> None:
     (pictures / "broken.png").write_bytes(b"no picture")
     assert list(plant_folder(pictures, tmp_path / "planted", SMALL).failed) == ["broken.png"]
+
+
+def test_one_picture_in_two_formats_is_one_picture(pictures: Path, tmp_path: Path) -> None:
+    Image.open(pictures / "000.png").save(pictures / "again.bmp")
+    assert plant_folder(pictures, tmp_path / "planted", SMALL).n_read == 70

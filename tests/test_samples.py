@@ -258,6 +258,16 @@ def test_without_a_reference_it_only_ranks(folders: Path) -> None:
     assert {rows[f"copy{seed}.png"]["rank"] for seed in range(8)} == set(range(1, 9))
 
 
+def test_a_single_sample_is_compared(folders: Path, tmp_path: Path) -> None:
+    save(noisy(scene(3), 1), tmp_path / "only.png")
+    found = compare_samples(tmp_path, folders / "train", reference=folders / "held_out", fdr=0.5)
+    row = generated(found)["only.png"]
+    assert row["nearest"] == "003.png"
+    assert row["flagged"]
+    assert row["likelihood"] is None
+    assert found.summary["set"][2]["generated"] is None
+
+
 def test_a_reference_that_was_trained_on_is_refused(folders: Path) -> None:
     with pytest.raises(ValueError, match="80 of 80 reference images are training images"):
         compare_samples(folders / "generated", folders / "train", reference=folders / "train")

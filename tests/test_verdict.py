@@ -77,6 +77,12 @@ def test_a_reference_too_small_says_so() -> None:
     assert decide(np.zeros(5), np.arange(1.0, 20.0), memorized_when="low", fdr=0.05).undecided == ""
 
 
+def test_too_few_differences_without_a_reference_say_so() -> None:
+    found = decide(np.arange(10.0), np.empty(0), memorized_when="low", fdr=0.05, mirror=True)
+    assert "too few pictures to decide without a reference: among 10" in found.undecided
+    assert decide(np.arange(20.0), np.empty(0), memorized_when="low", fdr=0.05, mirror=True).undecided == ""
+
+
 def test_strata_compare_like_with_like() -> None:
     """A value that grows with complexity: pooled, every simple picture looks memorized; within strata none does."""
     rng = np.random.default_rng(3)

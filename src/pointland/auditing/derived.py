@@ -17,7 +17,7 @@ nothing is memorized.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -127,8 +127,11 @@ def derive(run: Run) -> Run:
         values["caption_gap"] = floats(rows, CONDITIONAL) - floats(rows, LID)
     if "swap_control" in names:
         values["swap_control"] = np.where(of_reference, floats(rows, SWAPPED), floats(rows, CONDITIONAL))
+    known = of_reference.copy()
+    for name in {LID, FLIPD} & {*rows.column_names}:
+        known &= np.isfinite(floats(rows, name))
     for name in ("lid_excess", "local_lid", "combined"):
-        if name in names:
+        if name in names and known.sum() >= MINIMUM:
             sides = _with_reference(name, rows, of_reference, values)
             if np.isfinite(sides.reference).sum() >= MINIMUM:
                 values[name] = np.empty(len(of_reference))
@@ -139,6 +142,28 @@ def derive(run: Run) -> Run:
     rows = _with_reasons(rows, values)
     declared = [*run.record["columns"], *(asdict(COLUMNS[name]) for name in values)]
     return run._replace(record={**run.record, "columns": declared}, rows=rows)
+
+
+def deciding(run: Run) -> dict[str, Any]:
+    """Return the contract of the column that the verdict of a derived run rests on.
+
+    Raises:
+        ValueError: If the run has no such column: it could not be derived.
+    """
+    name = run.record["decide_by"]
+    found: dict[str, Any] | None = next((column for column in run.record["columns"] if column["name"] == name), None)
+    if found is None:
+        needs = (
+            "no picture has values with and without caption"
+            if name in ("caption_gap", "swap_control")
+            else f"fewer than {MINIMUM} reference pictures have the values that it needs (exact copies of audited ones "
+            "are left out)"
+        )
+        raise ValueError(
+            f"the verdict rests on {name!r}, which {run.folder} does not have: {needs}; audit again into another "
+            "folder, with more of them or another --decide-by"
+        )
+    return found
 
 
 def without_overlap(run: Run) -> tuple[Run, int]:

@@ -298,7 +298,7 @@ def _number(value: Tensor | np.floating | float) -> float | None:
 
 
 def _table(rows: list[dict[str, object]]) -> pa.Table:
-    names = dict.fromkeys(name for row in rows for name in row if name != "reason")
+    names = dict.fromkeys(["key", "value", *(name for row in rows for name in row if name != "reason")])
     fields = {name: [row.get(name) for row in rows] for name in (*names, "reason")}
     text = {"key", "on_manifold", "unit", "space", "condition", "reason"}
     return pa.table({n: pa.array(v, pa.string() if n in text else pa.float64()) for n, v in fields.items()})

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pointland.auditing.derived import derivable
+from pointland.auditing.derived import MINIMUM, derivable
 from pointland.auditing.directory import SCHEMA_VERSION
 from pointland.data.item import Item
 from pointland.lid import scale
@@ -143,7 +143,8 @@ def record(
 ) -> dict[str, object]:
     """Return the contents of ``run.json`` at the start of a run."""
     columns = columns_of(model, metrics)
-    check_deciding(decide_by, columns, with_reference=data["reference"] is not None)
+    reference = data["reference"]
+    check_deciding(decide_by, columns, n_reference=reference["n"] if isinstance(reference, dict) else 0)
     return {
         "schema_version": SCHEMA_VERSION,
         "model": dict(model.identity),
@@ -163,12 +164,13 @@ def record(
     }
 
 
-def check_deciding(decide_by: str, columns: Sequence[Column], *, with_reference: bool) -> None:
+def check_deciding(decide_by: str, columns: Sequence[Column], *, n_reference: int) -> None:
     """Raise ``ValueError`` unless a verdict can rest on that column, measured or derived."""
+    with_reference = n_reference >= MINIMUM
     fit = [column.name for column in columns if column.memorized_when != "neither"]
     derived = derivable([column.name for column in columns], with_reference=with_reference)
     if decide_by not in [*fit, *derived]:
-        hint = "" if with_reference else "; more can be derived with a --reference"
+        hint = "" if with_reference else f"; more can be derived with a --reference of at least {MINIMUM} pictures"
         raise ValueError(f"cannot decide by {decide_by!r}; choose one of {', '.join([*fit, *derived])}{hint}")
 
 
@@ -183,7 +185,8 @@ def _recorded(value: object) -> object:
     if isinstance(value, Model):
         return dict(value.identity)
     if isinstance(value, tuple) and len(value) > LONGEST:
-        return {"n": len(value), "sha256": hashlib.sha256("\0".join(map(str, value)).encode()).hexdigest()}
+        joined = "\0".join(map(str, value)).encode("utf-8", "surrogatepass")
+        return {"n": len(value), "sha256": hashlib.sha256(joined).hexdigest()}
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 

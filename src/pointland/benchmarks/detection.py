@@ -52,6 +52,7 @@ RATES = (0.05, 0.1, 0.2)
 SPLITS = 200
 BATCH = 50
 GUIDANCE = 3.0
+CONTROLS = 100
 BACK = 0.3  # of the standard deviation of the data: nearer than that a sample is the picture
 
 
@@ -110,7 +111,7 @@ class Dose(NamedTuple):
 
     Attributes:
         model: Name of the model.
-        copies: Copies in an epoch.
+        copies: Copies in an epoch; 0 for pictures never seen, the control.
         n: Pictures.
         lid: Median LID in dimensions.
         detected: Share above the threshold of 1 % false positives, without captions.
@@ -462,10 +463,10 @@ def ladder_of(
     lid = found.values("denoising_loss_unconditional")
     strangers = lid[found.groups == "held_out"]
     rows = []
-    for copies in LADDER:
-        inside = np.flatnonzero(found.groups == f"x{copies}")
+    for copies in (0, *LADDER):
+        inside = np.flatnonzero(found.groups == (f"x{copies}" if copies else "held_out"))[:CONTROLS]
         chosen = found.run.rows.take(pa.array(inside))
-        back = given_back(model, chosen, demo.images, n_seeds)
+        back = given_back(model, chosen, demo.images if copies else demo.reference, n_seeds)
         rows.append(
             Dose(
                 name,

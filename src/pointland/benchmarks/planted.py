@@ -26,6 +26,7 @@ from PIL import Image
 from pointland.data.folder import read_folder
 from pointland.data.picture import Picture, picture_or_reason
 from pointland.demo.plant import disturbed
+from pointland.duplicates import content_hash
 
 CARD = """# Planted pictures
 
@@ -160,8 +161,8 @@ def _distinct(images: Path, captions: Path | None, recipe: Recipe) -> tuple[list
         opened = picture_or_reason(item.path, (recipe.size, recipe.size))
         if not isinstance(opened, Picture):
             failed[item.key] = str(opened)
-        elif opened.sha256 not in seen:
-            seen.add(opened.sha256)
+        elif (content := content_hash(opened.pixels)) not in seen:  # not the file's: one picture in two formats
+            seen.add(content)
             deck.append(_Captioned(opened.pixels.transpose(1, 2, 0), item.caption or f"picture {number}"))
     return deck, failed
 

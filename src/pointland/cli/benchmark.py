@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pointland.benchmarks.lid.suites import SUITES, NotInstalled, Settings, check, run_suite
+from pointland.cli.folders import check_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,10 +102,10 @@ def run_lid(suite: str | None, settings: Settings, out: Path) -> None:
     """Run one suite, or all; print tables and targets, and write a plot and the numbers of each into ``out``.
 
     Raises:
-        ValueError: If there is no such suite, a setting does not go with it, or ``out`` is a file.
+        NotADirectoryError: If ``out`` is a file.
+        ValueError: If there is no such suite, or a setting does not go with it.
     """
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; name a folder to write into with --out")
+    check_folder(out)
     if suite is None and (settings.trained or settings.rotated):
         raise ValueError("--trained and --rotated go with one suite; name it with --suite")
     names = list(SUITES) if suite is None else [suite]

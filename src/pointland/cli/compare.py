@@ -6,13 +6,14 @@ from pathlib import Path
 from rich.console import Console
 
 from pointland.auditing.directory import Run, read_run
+from pointland.cli.folders import check_folder
 from pointland.report.compare import compare, print_comparison, write_comparison
 
 
 def run_compare(run_a: Path, run_b: Path, *, out: Path | None, fdr: float | None, top: int) -> bool:
     """Compare, print, write; return whether B flags a picture that A did not."""
-    if out is not None and out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file; name a folder to write into")
+    if out is not None:
+        check_folder(out)
     comparison = compare(opened(run_a), opened(run_b), fdr=fdr)
     print_comparison(comparison, top, Console())
     if out is not None:

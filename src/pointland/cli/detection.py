@@ -4,15 +4,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pointland.cli.folders import check_folder
+
 
 def run_detection(models: list[Path], overfitted: Path | None, out: Path, device: str | None) -> bool:
     """Run or continue the benchmark in ``out``, print its tables and claims; return whether all claims held.
 
     Raises:
-        ValueError: If a folder is no pipeline, or ``out`` is a file.
+        NotADirectoryError: If ``out`` is a file.
+        ValueError: If a folder is no pipeline.
     """
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; name a folder to write into with --out")
+    check_folder(out)
     for path in models:
         if not (path / "model_index.json").is_file():
             raise ValueError(f"{path} holds no model_index.json; give a pipeline of pointland.demo.train, out/pipeline")

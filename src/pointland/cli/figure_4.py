@@ -11,6 +11,7 @@ from rich.text import Text
 
 from pointland import auditing
 from pointland.auditing.directory import write_bytes, write_json
+from pointland.cli.folders import check_folder
 from pointland.cli.reproduce import jsonable
 from pointland.cli.run import quiet
 from pointland.experiments import figure_4
@@ -45,8 +46,7 @@ def run_figure_4(
         raise ValueError(f"{NEEDED}.\nMissing: {missing}")
     if dtype not in get_args(Dtype):
         raise ValueError(f"--dtype {dtype!r} is not one of {', '.join(get_args(Dtype))}")
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file; name a folder to write into")
+    check_folder(out)
     for place in figure_4.folders(memorized, negatives).values():  # before the model: bad input fails at once
         if not place.is_dir():
             raise FileNotFoundError(f"there is no folder {place}; check the path")

@@ -1,6 +1,5 @@
 """The commands ``lid`` and ``lid-data``: one estimator on one folder."""
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from pointland.auditing.engine import tasks_of
 from pointland.auditing.measure import YES, DataEstimator, How, ModelEstimator, choose_sigma, measure, measure_data
 from pointland.auditing.settle import settle
 from pointland.cli.run import quiet
+from pointland.cli.tabular import write_spreadsheet
 from pointland.lid import data as lid_data
 from pointland.lid.chosen import Chosen
 from pointland.lid.denoising_loss import DenoisingLoss
@@ -220,10 +220,4 @@ def write(table: pa.Table, out: Path) -> None:
     elif out.suffix == ".json":
         out.write_text(json.dumps(table.to_pylist(), indent=1) + "\n", encoding="utf-8")
     else:
-        with out.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(table.column_names)
-            for row in table.to_pylist():
-                writer.writerow(
-                    f"'{v}" if isinstance(v, str) and v.startswith(("=", "+", "-", "@")) else v for v in row.values()
-                )
+        write_spreadsheet(out, table)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 from rich.console import Console
 from rich.table import Table
 
+from pointland.cli.folders import check_folder
 from pointland.experiments import figure_1, figure_3, proposition_4_2, score_norm, soft_count, theorem_4_1
 
 Name = Literal["figure-1", "figure-3", "theorem-4.1", "proposition-4.2", "score-norm", "soft-count"]
@@ -31,8 +32,7 @@ def run_reproduce(name: str, out: Path) -> None:
     """Run an experiment at its default size, print its numbers, and write its figure and its numbers into ``out``."""
     if name not in get_args(Name):
         raise ValueError(f"{name!r} is not an experiment; take one of {', '.join([*get_args(Name), 'figure-4'])}")
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file; name a folder to write into")
+    check_folder(out)
     match name:
         case "figure-1":
             first = figure_1.run()

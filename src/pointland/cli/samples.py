@@ -73,7 +73,7 @@ def descriptor_from(text: str) -> Descriptor:
         case "perceptual" if not source:
             return Perceptual()
         case "pixels":
-            if source and not source.isdecimal():
+            if source and not (source.isdecimal() and int(source)):
                 raise ValueError(f"--descriptor {text!r}: expected a size in pixels, such as pixels:64")
             return Pixels(int(source)) if source else Pixels()
         case "sscd" if source:

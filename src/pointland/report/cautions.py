@@ -36,12 +36,15 @@ def about_run(
         strata = (
             f", the largest of {verdict['n_strata']} strata of PNG size deciding," if verdict["n_strata"] > 1 else ""
         )
+        n = verdict["n_reference"]
+        against = f"With {counted(n, 'reference picture')}{strata}" if n else "Without a reference"
+        more = "A larger reference lowers that number." if n else "A reference lowers that number."
         note(
             "resolution",
-            f"With {counted(verdict['n_reference'], 'reference picture')}{strata} the smallest p-value is "
+            f"{against} the smallest p-value is "
             f"{probability(verdict['smallest_p'])}: at least {counted(verdict['needed'], 'picture')} "
             "must reach it together before "
-            "any can be flagged. A larger reference lowers that number.",
+            f"any can be flagged. {more}",
         )
     chance = verdict["n_valued"] / (verdict["n_reference"] + 1)
     if verdict["n_reference"] and not verdict["n_flagged"] and verdict["n_beyond"] >= max(3.0, 3 * chance):

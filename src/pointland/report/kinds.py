@@ -5,12 +5,13 @@ keep of them in model space; the reference's data LID says what is ordinary. It 
 nearly all, of the training set: copies elsewhere are not seen.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointland.auditing.derived import derive, vectors, without_overlap
+from pointland.auditing.derived import deciding, derive, vectors, without_overlap
 from pointland.auditing.directory import Run
 from pointland.lid.data import censored_hill, nearest
 from pointland.metrics.model_gap import GAP
@@ -69,9 +70,8 @@ def kinds_of(run: Run) -> dict[str, str]:
     """Return the kind of every picture that the run's own verdict flags, by key."""
     run = derive(without_overlap(run)[0])
     audited, reference = of_role(run, "audited"), of_role(run, "reference")
-    name = run.record["decide_by"]
-    side = next(column["memorized_when"] for column in run.record["columns"] if column["name"] == name)
-    flagged = decided(audited, reference, name, side, run.record["fdr"]).flagged
+    column = deciding(run)
+    flagged = decided(audited, reference, column["name"], column["memorized_when"], run.record["fdr"]).flagged
     keys = audited.texts("key")
     told = kinds(audited, reference, flagged, groups_of(run), run.record["seed"])
     return {str(keys[place]): one.kind for place, one in told.items()}
@@ -113,7 +113,9 @@ def data_evidence(audited: Items, reference: Items, places: Places, seed: int) -
     first = around.distances[:, 0] if ordinary is None else ordinary.distances[:, 0]
     floor = COPY * float(np.median(first))
     lid, p = unknown.copy(), unknown.copy()
-    lid[asked] = censored_hill(around, floor).value
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # flagged pictures may well be copies: that is what is asked
+        lid[asked] = censored_hill(around, floor).value
     if ordinary is not None and len(theirs) >= MINIMUM_REFERENCE:
         p[asked] = conformal_p_values(lid[asked], censored_hill(ordinary, floor).value)
     n_near = np.ones(len(places), dtype=np.int64)

@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pointland.auditing.derived import deciding as deciding_of
 from pointland.auditing.derived import derive, without_overlap
 from pointland.auditing.directory import Run
 from pointland.report import cautions, copies, evidence
@@ -56,7 +57,8 @@ def summarize(run: Run, *, fdr: float | None = None, labels: Mapping[str, str] |
         A dictionary that JSON can hold, documented in ``docs/summary.md``.
 
     Raises:
-        ValueError: If ``fdr`` is not in (0, 1), or ``labels.csv`` lacks its header.
+        ValueError: If ``fdr`` is not in (0, 1), ``labels.csv`` lacks its header, or the run lacks the column that its
+            verdict rests on.
     """
     run, n_overlapping = without_overlap(run)
     run = derive(run)
@@ -65,7 +67,7 @@ def summarize(run: Run, *, fdr: float | None = None, labels: Mapping[str, str] |
     audited, reference = of_role(run, "audited"), of_role(run, "reference")
     columns = _columns(record["columns"], audited, reference)
     titles = {column["name"]: column["title"] for column in columns} | evidence.FLOOR_TITLES
-    deciding = next(column for column in columns if column["name"] == record["decide_by"])
+    deciding = next(column for column in columns if column["name"] == deciding_of(run)["name"])
     rate = record["fdr"] if fdr is None else fdr
     decisions = decided(audited, reference, deciding["name"], deciding["memorized_when"], rate)
     values = audited.floats(deciding["name"])
@@ -149,10 +151,11 @@ def _verdict(
         state = "empty"
     at = f"at a false discovery rate of {percent(fdr)}"
     of = counted(n_audited, "picture")
+    others = "the reference" if decisions.n_reference else "the others"  # a gap of two models needs no reference
     is_memorized = "is flagged as memorized" if n_flagged == 1 else "are flagged as memorized"
     headline = {
         "flagged": f"{n_flagged:,} of {of} {is_memorized} {at}.",
-        "none": f"Nothing flagged: none of {of} stands out from the reference.",
+        "none": f"Nothing flagged: none of {of} stands out from {others}.",
         "ranked": f"Ranked only: {of} from most to least suspicious, without a decision.",
         "empty": "No picture has been scored" + (" yet." if not run.finished else "."),
     }[state]

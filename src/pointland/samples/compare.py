@@ -111,7 +111,9 @@ def compare_samples(
     null = None if held is None else measures(_images(held, local), trained, groups, numbered(joined), k)
     judged = judge(found, null, fdr)
     once = np.unique(distinct(groups), return_index=True)[1]
-    gap = likelihood_gap(busy.vectors, seen.vectors[once], None if held is None else held.vectors)
+    gap = LikelihoodGap(np.nan, np.full(len(busy.keys), np.nan))
+    if len(busy.keys) > 1:
+        gap = likelihood_gap(busy.vectors, seen.vectors[once], None if held is None else held.vectors)
     sizes = np.bincount(groups[groups >= 0], minlength=1)
     copies = np.where(groups >= 0, sizes[groups], 1)
     rows = _rows("generated", busy, found, seen.keys, copies, judged, gap.samples)
@@ -217,7 +219,7 @@ def _rows(
         elif found.local is not None:
             reasons.append("local_evidence: no window has anything in it")
         if likelihood is not None:
-            row["likelihood"] = float(likelihood[i])
+            row["likelihood"] = _finite(likelihood[i])
         if judged is not None:
             row |= {name: _finite(getattr(judged, name)[i]) for name in ("p_whole", "p_local", "p", "q")}
             row |= {"rank": int(judged.rank[i]), "flagged": bool(judged.flagged[i])}

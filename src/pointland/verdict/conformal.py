@@ -123,6 +123,11 @@ def decide(
             "no reference: the ranking says which pictures are the most suspicious, not whether any is memorized; "
             "pass --reference with pictures of the same kind that the model never trained on"
         )
+    elif needed > known.sum() and mirrored:
+        undecided = (
+            f"too few pictures to decide without a reference: among {known.sum()} no p-value is below {smallest:.2g}, "
+            f"and at a rate of {fdr:g} as many as {needed} must reach it together; audit more, or pass --reference"
+        )
     elif needed > known.sum():
         undecided = (
             f"the reference is too small: with {len(r)} no p-value is below {smallest:.2g}, the rate asked for is "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from pointland.auditing.derived import COLUMNS as DERIVED
+from pointland.auditing.derived import deciding as deciding_of
 from pointland.auditing.derived import derive, without_overlap
 from pointland.auditing.directory import Run
 from pointland.report import evidence
@@ -122,9 +123,7 @@ def decided(run: Run, fdr: float | None) -> Decided:
     if not len(audited):
         raise ValueError(f"{run.folder} has no scored picture yet; finish it first with the command that began it")
     columns = {column["name"]: column for column in run.record["columns"] if column.get("parts", 1) == 1}
-    deciding = run.record["decide_by"]
-    if deciding not in columns:
-        raise ValueError(f"{run.folder}/run.json decides by {deciding!r}, which is not among its columns")
+    deciding = str(deciding_of(run)["name"])
     rate = float(run.record["fdr"] if fdr is None else fdr)
     decisions = decide_run(audited, reference, deciding, columns[deciding]["memorized_when"], rate)
     return Decided(run, audited, reference, columns, deciding, rate, decisions)
