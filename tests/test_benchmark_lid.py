@@ -276,7 +276,7 @@ def test_what_does_not_go_together_is_refused(name: str, settings: Settings, mes
 
 def test_the_command_refuses_before_it_starts(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="is a file"):
+    with pytest.raises(NotADirectoryError, match="is a file"):
         run_lid("paper", Settings(), tmp_path / "file")
     with pytest.raises(ValueError, match="name it with --suite"):
         run_lid(None, Settings(trained=True, work=tmp_path), tmp_path)

@@ -119,5 +119,5 @@ def test_the_command_writes_tables_groups_and_a_summary(folder: Path, tmp_path: 
 def test_a_folder_with_other_files_is_not_written_into(folder: Path) -> None:
     with pytest.raises(ValueError, match="holds other files"):
         prepared(folder, names=("rows.csv",))
-    with pytest.raises(ValueError, match="is a file"):
+    with pytest.raises(NotADirectoryError, match="is a file"):
         prepared(folder / "00.png", names=())

@@ -94,7 +94,8 @@ def test_a_verdict_on_what_could_not_be_derived_says_what_is_missing(tmp_path: P
             sigma=0.1,
             decide_by="local_lid",
         )
-    run = audit(model, tmp_path / "images", out=tmp_path / "gap", sigma=0.1, decide_by="caption_gap")  # no captions
+    run = audit(model, tmp_path / "images", out=tmp_path / "gap", sigma=0.1)  # no captions
+    run.record["decide_by"] = "caption_gap"
     for verdict in (summarize, kinds_of):
         with pytest.raises(ValueError, match=r"'caption_gap'.*no picture has values with and without caption"):
             verdict(run)
@@ -225,5 +226,7 @@ def test_a_reference_model_decides_without_held_out_pictures(tmp_path: Path) -> 
     assert len(flagged) <= 44
     note = next(one["text"] for one in summary["warnings"] if one["kind"] == "resolution")
     assert note.startswith("Without a reference the smallest p-value")
+    with pytest.raises(ValueError, match="weights of the audited one"):
+        audit(tuned, tmp_path / "images", out=tmp_path / "same", sigma=0.1, reference_model=tuned)
     with pytest.raises(ValueError, match="cannot decide by 'local_lid'"):
         audit(tuned, tmp_path / "images", out=tmp_path / "other", sigma=0.1, decide_by="local_lid")

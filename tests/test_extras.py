@@ -30,6 +30,14 @@ def test_unknown_names_and_missing_captions_are_refused() -> None:
         extra_metrics(ExactModel(torch.empty(0)), 0.3, ["sharpness"], [])
 
 
+def test_deciding_by_captions_that_nobody_has_is_refused_before_the_audit(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "images", 5, seed=0, captions=False)
+    model = ExactModel(torch.empty(0))
+    for column in ("caption_gap", "denoising_loss_conditional"):
+        with pytest.raises(ValueError, match="needs captions"):
+            audit(model, tmp_path / "images", out=tmp_path / "run", sigma=0.3, decide_by=column)
+
+
 def test_the_swapped_control_tells_the_image_from_the_caption(tmp_path: Path) -> None:
     """The caption calls up memorized pictures; other pictures under such captions are not low."""
     blank = ExactModel(torch.empty(0))

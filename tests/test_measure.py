@@ -100,7 +100,7 @@ def test_a_scale_is_chosen_from_a_sample_with_its_curve(folder: Path, how: How) 
     model = model_of(folder)
     found = choose_sigma(model, folder, how)
     assert model.levels.nearest(found.sigma).sigma == pytest.approx(found.sigma, rel=1e-5)
-    assert found.curve.values.shape == (len(found.curve.sigmas), 16)
+    assert found.curve.values.shape == (len(found.curve.sigmas), 30 if how == "resolution" else 16)
     if how == "plateau":  # a full-rank Gaussian of variance 1 is level at 48 below its size
         assert found.level
         assert found.value == pytest.approx(48, abs=1)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from pointland.benchmarks.planted import Recipe, plant_folder
+from pointland.cli.folders import check_folder
 from pointland.data.folder import read_folder
 
 SMALL = Recipe(size=16, ladder=(2, 5), each=3, templates=2, variants=4, near=2, near_variants=3, once=20, held_out=10)
@@ -61,6 +62,11 @@ def test_too_few_pictures_and_used_folders_are_refused(pictures: Path, tmp_path:
     (tmp_path / "used" / "x").touch()
     with pytest.raises(ValueError, match="not an empty folder"):
         plant_folder(pictures, tmp_path / "used", SMALL)
+
+
+def test_a_folder_inside_the_pictures_is_refused(pictures: Path) -> None:
+    with pytest.raises(ValueError, match="lies inside the pictures"):
+        check_folder(pictures / "planted", None, pictures)
 
 
 def test_a_broken_picture_is_named(pictures: Path, tmp_path: Path) -> None:

@@ -107,6 +107,11 @@ def audit(
     check_rate(fdr)
     if decide_by is None:
         decide_by = DECIDE_BY if reference_model is None else GAP
+    if reference_model is not None and reference_model.identity["weights_sha256"] == model.identity["weights_sha256"]:
+        raise ValueError(
+            "the reference model has the weights of the audited one, so every difference is 0; give the model it was "
+            "fine-tuned from, or an earlier checkpoint"
+        )
     folder, pictures = Path(out), Path(images)
     for place in (images, reference):
         if place is not None and folder.resolve().is_relative_to(Path(place).resolve()):

@@ -34,7 +34,7 @@ from pointland.model import Codec, Model
 
 How = Literal["plateau", "resolution", "knee"]
 
-SAMPLE = 16  # pictures that a scale is chosen from
+SAMPLE = {"plateau": 16, "knee": 16, "resolution": 64}  # pictures that a scale is chosen from; an audit takes 64
 SCALES = 13  # tried
 YES = "yes"  # in the column on_manifold
 
@@ -177,11 +177,12 @@ def choose_sigma(
         ValueError: If no picture can be read, the model has fewer than 5 levels to try, or a value is not finite.
 
     Cost:
-        16 pictures at 13 scales, 15 forward passes each (plateau); 4 (resolution); 5 (knee).
+        16 pictures at 13 scales, 15 forward passes each (plateau) or 5 (knee); 64 pictures, 4 passes (resolution).
     """
     if how not in get_args(How):
         raise ValueError(f"a scale is chosen by one of {', '.join(get_args(How))}, not by {how!r}")
-    x, keys = _sample(model, Path(images), None if captions is None else Path(captions), batch_size, seed)
+    table = None if captions is None else Path(captions)
+    x, keys = _sample(model, Path(images), table, SAMPLE[how], batch_size, seed)
     denoise, size = model.unconditional, float((x - x.mean(0)).square().mean().sqrt())
     if how == "resolution":
         ranked = sweep(denoise, x, keys, candidates(model.levels), seed=seed, batch_size=batch_size)
@@ -274,7 +275,7 @@ def _opened(
 
 
 def _sample(
-    model: Model, images: Path, captions: Path | None, batch_size: int, seed: int
+    model: Model, images: Path, captions: Path | None, n: int, batch_size: int, seed: int
 ) -> tuple[Float[Tensor, "b *event"], list[str]]:
     """Encode a sample of the pictures that can be read."""
     items = read_folder(images, captions)
@@ -283,7 +284,7 @@ def _sample(
     for _, opened in _opened([items[i] for i in order], model.codec):
         if isinstance(opened, Picture):
             found.append(opened)
-        if len(found) == SAMPLE:
+        if len(found) == n:
             break
     if not found:
         raise ValueError(f"none of the pictures in {images} can be read")

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pointland.auditing.derived import MINIMUM, derivable
+from pointland.auditing.derived import COLUMNS, MINIMUM, derivable
 from pointland.auditing.directory import SCHEMA_VERSION
 from pointland.data.item import Item
 from pointland.lid import scale
@@ -145,6 +145,15 @@ def record(
     columns = columns_of(model, metrics)
     reference = data["reference"]
     check_deciding(decide_by, columns, n_reference=reference["n"] if isinstance(reference, dict) else 0)
+    audited = data["audited"]
+    needing = [
+        *(c.name for c in columns if c.needs == "caption"),
+        *(n for n, c in COLUMNS.items() if c.needs == "caption"),
+    ]
+    if decide_by in needing and isinstance(audited, dict) and not audited["captions"]:
+        raise ValueError(
+            f"{decide_by!r} needs captions, and no audited picture has one; give --captions, or decide by another"
+        )
     return {
         "schema_version": SCHEMA_VERSION,
         "model": dict(model.identity),

@@ -91,6 +91,7 @@ def plant(
     from pointland.benchmarks.planted import Recipe, plant_folder
 
     recipe = Recipe(size, each=each, templates=templates, near=near, once=once, held_out=held_out, seed=seed)
+    check_folder(out, images)
     card = plant_folder(images, out, recipe, captions)
     groups = ", ".join(f"{n:,} {group}" for group, n in card.counts.items())
     typer.echo(f"{out}: {sum(card.counts.values()):,} files to train on ({groups}), {card.n_held_out:,} held out.")

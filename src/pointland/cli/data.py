@@ -31,7 +31,7 @@ def run_data(
     top: int,
 ) -> bool:
     """Take the census, print it, write it; return whether there are exact or near copies."""
-    prepared(out, names=FILES)
+    prepared(out, images, names=FILES)
     console = Console(stderr=True)
     codec = None
     if model is not None:

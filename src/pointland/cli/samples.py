@@ -37,7 +37,7 @@ def run_samples(
     """Compare, print, write; return whether anything was flagged."""
     check_rate(fdr)
     made = descriptor_from(descriptor)
-    prepared(out, names=FILES)
+    prepared(out, generated, train, reference, names=FILES)
     console = Console(stderr=True)
     ticks: dict[str, Any] = {}
 

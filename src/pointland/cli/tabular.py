@@ -29,16 +29,16 @@ def cell(value: object) -> str:
     return f"'{text}" if isinstance(value, str) and text.startswith(("=", "+", "-", "@")) else text
 
 
-def prepared(out: Path | None, *, names: tuple[str, ...]) -> None:
+def prepared(out: Path | None, *inputs: Path | None, names: tuple[str, ...]) -> None:
     """Make the folder for results, or refuse one that holds other things than ``names``.
 
     Raises:
         NotADirectoryError: If it is a file.
-        ValueError: If it holds something else.
+        ValueError: If it holds something else, or lies inside one of ``inputs``.
     """
     if out is None:
         return
-    check_folder(out)
+    check_folder(out, *inputs)
     if out.exists() and any(item.name not in names for item in out.iterdir() if not item.name.startswith(".")):
         raise ValueError(f"{out} holds other files; choose an empty or new folder for --out")
     out.mkdir(parents=True, exist_ok=True)

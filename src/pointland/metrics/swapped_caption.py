@@ -26,8 +26,8 @@ class SwappedCaption:
 
     The choice depends on the key, the seed of the audit and the pool as a set, on nothing else: not on the batch, its
     order, or the order of the pool. Never is it the item's own caption, letter by letter; captions of near copies or of
-    one template call up the same picture under other words, so take the pool from pictures that are known not to be
-    memorized, such as the reference's.
+    one template call up the same picture under other words. An audit takes the captions of the audited pictures, so
+    that reference pictures stand under captions that may call up memorized ones.
 
     Attributes:
         captions: The pool, at least two different ones. It is part of a run's record: some hundred are enough.

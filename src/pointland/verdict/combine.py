@@ -2,7 +2,8 @@ r"""More than one metric, combined validly: their p-values into one statistic, c
 
 Columns of one picture depend on each other, so the textbook distribution of a combined p-value does not hold. Instead
 the same statistic is computed for every reference picture, ranked among the others, and the audited ones are compared
-with those: a conformal p-value like that of any other column, valid whatever the dependence.
+with those: a conformal p-value like that of any other column, whatever the dependence. A reference picture is ranked
+among n pictures and an audited one among n + 1, so the p-value is valid up to terms of order 1 / n.
 """
 
 from collections.abc import Sequence
