@@ -5,6 +5,7 @@ from pointland.exact.funnel import Funnel, Funnels, funnel, funnels
 from pointland.exact.gaussian import Gaussian, gaussian
 from pointland.exact.mixture import Mixture, mixture
 from pointland.exact.points import Points, points
+from pointland.exact.sphere import Sphere, sphere
 from pointland.exact.subspace import subspace
 
 __all__ = [
@@ -14,11 +15,13 @@ __all__ = [
     "Gaussian",
     "Mixture",
     "Points",
+    "Sphere",
     "circle",
     "funnel",
     "funnels",
     "gaussian",
     "mixture",
     "points",
+    "sphere",
     "subspace",
 ]

@@ -31,7 +31,7 @@ SIGMA = sigma_of_time(0.01)  # 0.045
 SCALE_TARGET, HIGH_TARGET = 0.05, 5.0
 RANDOM = ("flipd 4", "loss 32", "spectrum")  # the estimators that state an error
 
-Exact = exact.Circle | exact.Gaussian | exact.Mixture | exact.Points
+Exact = exact.Circle | exact.Sphere | exact.Gaussian | exact.Mixture | exact.Points
 High = exact.Mixture | exact.Funnels
 
 # mean absolute error with trained networks: Osada 2026, arXiv:2605.01221, table 2; funnels of his own
@@ -140,6 +140,7 @@ def closed_forms() -> dict[str, Exact]:
         "point mass, d=20": exact.subspace(20, 0),
         "circle, d=2": exact.circle(),
         "circle, d=20": exact.circle(d=20),
+        "sphere, d=64": exact.sphere(16, 64),
         "memorizer, d=48": exact.points(pictures),
     }
 
