@@ -15,8 +15,6 @@ kind                  duplicates in the training folder against over-training on
 ====================  ============================================================================================
 """
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,9 +29,10 @@ from PIL import Image
 
 from pointland import auditing
 from pointland.auditing.derived import derive, floats
+from pointland.auditing.directory import write_csv
 from pointland.auditing.extras import extra_metrics
 from pointland.auditing.plan import Choice, default_metrics, paper_metrics
-from pointland.demo.unpack import ARCHIVE, MINIATURE, Demo, unpack
+from pointland.demo.unpack import MINIATURE, Demo, bundled, unpack
 from pointland.denoiser import guided
 from pointland.draws import normal
 from pointland.experiments.axes import BLUE, GREEN, ORANGE, RED, Panel, legend, page
@@ -41,6 +40,7 @@ from pointland.metrics import Metric, ladder
 from pointland.model import Model
 from pointland.models.loading import load
 from pointland.report import kinds_of, write_report
+from pointland.report.items import saved_labels
 from pointland.verdict import Interval, auroc, clopper_pearson, decide, separations, tpr_at_fpr
 
 Floats = NDArray[np.float64]
@@ -272,7 +272,7 @@ def run(
         About 12 CPU minutes a model.
     """
     demo = unpack(work / "pictures", extended=True)
-    groups = groups_of(demo)
+    groups = saved_labels(demo.labels)
     signals: list[Signal] = []
     rates: list[Rate] = []
     doses: list[Dose] = []
@@ -299,7 +299,7 @@ def run(
     say("kinds: the pictures with all their copies")
     copies = unpack(work / "copies", copies=True)
     whole = audited(load(models[0], device=device), copies.images, copies, work / names[0] / "copies")
-    kinds += count_kinds(whole, groups_of(copies), names[0])
+    kinds += count_kinds(whole, saved_labels(copies.labels), names[0])
     if overfitted is not None:
         say("kinds: a model over-trained on pictures that occur once")
         folder = unpack_only(overfitted, work / "unique")
@@ -365,12 +365,6 @@ def costs(model: Model, one: auditing.Run, sigma: float) -> dict[str, float]:
         "local_lid": loss,
         "combined": loss + found["flipd_unconditional"],
     }
-
-
-def groups_of(demo: Demo) -> dict[str, str]:
-    """Read the planted groups by key."""
-    with demo.labels.open(newline="", encoding="utf-8") as stream:
-        return {row["key"]: row["label"] for row in csv.DictReader(stream)}
 
 
 class Columns(NamedTuple):
@@ -507,13 +501,10 @@ def swapped(
     folder = place / "swapped-pictures"
     folder.mkdir(parents=True, exist_ok=True)
     strangers = sorted(demo.disjoint.glob("*.png"))[: len(captions)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("file_name", "caption"))
-    for stranger, caption in zip(strangers, captions, strict=True):
+    for stranger in strangers:
         (folder / stranger.name).write_bytes(stranger.read_bytes())
-        writer.writerow((stranger.name, caption))
-    (folder / "captions.csv").write_text(text.getvalue(), encoding="utf-8")
+    table = [(stranger.name, caption) for stranger, caption in zip(strangers, captions, strict=True)]
+    write_csv(folder / "captions.csv", ("file_name", "caption"), table)
     wrong = columns_of(audited(model, folder, demo, place / "swapped"), {})
     rows = []
     for column, sign in (("denoising_loss_conditional", -1.0), ("caption_gap", -1.0), ("guidance_norm", 1.0)):
@@ -563,16 +554,12 @@ def unpack_only(trained: Path, folder: Path) -> Path:
     if (folder / "captions.csv").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    with np.load(ARCHIVE) as archive:
-        pictures, truth = archive["images"], str(archive["truth"])
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("file_name", "caption"))
-    for number, (picture, row) in enumerate(zip(pictures, csv.DictReader(io.StringIO(truth)), strict=True)):
+    captions = []
+    for number, (picture, row) in enumerate(bundled()):
         if row["group"] == "once" and row["source"] in sources:
             Image.fromarray(picture).convert("RGB").save(folder / f"{number:05d}.png")
-            writer.writerow((f"{number:05d}.png", row["caption"]))
-    (folder / "captions.csv").write_text(text.getvalue(), encoding="utf-8")
+            captions.append((f"{number:05d}.png", row["caption"]))
+    write_csv(folder / "captions.csv", ("file_name", "caption"), captions)
     return folder
 
 

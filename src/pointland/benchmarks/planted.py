@@ -12,7 +12,6 @@ Pictures are shuffled once and dealt out, so that neither content nor complexity
 ``train/`` is an image folder as Hugging Face datasets and the training scripts of diffusers read it.
 """
 
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pointland.auditing.directory import write_csv
 from pointland.data.folder import read_folder
 from pointland.data.picture import Picture, picture_or_reason
 from pointland.demo.plant import disturbed
@@ -140,8 +140,7 @@ def plant_folder(images: Path, out: Path, recipe: Recipe = Recipe(), captions: P
     for place, rows in tables.items():
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (out / place / "metadata.jsonl").write_text(lines, encoding="utf-8")
-    with (out / "labels.csv").open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([("key", "label"), *labels])
+    write_csv(out / "labels.csv", ("key", "label"), labels)
     card = Card(dict(sorted(counts.items())), recipe.held_out, len(deck), failed)
     (out / "README.md").write_text(words(card, recipe, images.name), encoding="utf-8")
     return card

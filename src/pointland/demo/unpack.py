@@ -2,10 +2,12 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 HERE = Path(__file__).parent
@@ -53,11 +55,9 @@ def unpack(folder: Path, *, extended: bool = False, copies: bool = False) -> Dem
     demo = Demo(folder / "images", folder / "held_out", folder / "disjoint", folder / "labels.csv")
     if demo.labels.exists():
         return demo
-    with np.load(ARCHIVE) as archive:
-        pictures, truth = archive["images"], str(archive["truth"])
     captions: dict[Path, list[tuple[str, str]]] = {}
     labels = []
-    for number, (picture, row) in enumerate(zip(pictures, csv.DictReader(io.StringIO(truth)), strict=True)):
+    for number, (picture, row) in enumerate(bundled()):
         if row["group"] in EXTENDED and not extended:
             continue
         place = folder / (row["group"] if row["group"] in UNSEEN else "images")
@@ -73,6 +73,13 @@ def unpack(folder: Path, *, extended: bool = False, copies: bool = False) -> Dem
         _write(place / "captions.csv", ("file_name", "caption"), rows)
     _write(demo.labels, ("key", "label"), labels)
     return demo
+
+
+def bundled() -> Iterator[tuple[NDArray[np.uint8], dict[str, str]]]:
+    """Yield every bundled picture, grey ``(32, 32)``, with its row of the planted truth, as the archive has them."""
+    with np.load(ARCHIVE) as archive:
+        pictures, truth = archive["images"], str(archive["truth"])
+    yield from zip(pictures, csv.DictReader(io.StringIO(truth)), strict=True)
 
 
 def _write(path: Path, header: tuple[str, str], rows: list[tuple[str, str]]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import nn, no_grad
 
-from pointland.samples.descriptors.normalization import imagenet
+from pointland.samples.descriptors.normalization import imagenet, unit_length
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Dinov2:
         """Describe a batch."""
         with no_grad():
             vectors = self.network(pixel_values=imagenet(images)).last_hidden_state[:, 0].float()
-        return np.asarray((vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-12)).cpu().numpy())
+        return unit_length(vectors)
 
 
 def load_dinov2(source: str, side: int = 224) -> Dinov2:

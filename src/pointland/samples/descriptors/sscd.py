@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor, jit, no_grad
 
-from pointland.samples.descriptors.normalization import imagenet
+from pointland.samples.descriptors.normalization import imagenet, unit_length
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Sscd:
         with no_grad():
             found: Tensor = self.network(imagenet(images))
         vectors = found.float().flatten(1)
-        return np.asarray((vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-12)).cpu().numpy())
+        return unit_length(vectors)
 
 
 def load_sscd(file: Path | str, side: int = 288) -> Sscd:
