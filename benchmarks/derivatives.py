@@ -63,13 +63,14 @@ def main() -> None:
         for name, times in seconds.items()
     }
     double = copy.deepcopy(model.unet).double()
-    states = model.embed([None]).double()
+    nothing = model.condition([None])
+    nothing = nothing.with_states(nothing.states.detach().double())
     precise = StableDiffusion(
         double, model.codec, model.text_encoder, model.tokenizer, model.levels, model.prediction, model.identity
     )
 
     def exactly(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        return precise.denoise(x, sigma, states.expand(len(x), -1, -1))
+        return precise.denoise(x, sigma, nothing.select([0] * len(x)))
 
     truth = quadratic(probes.double(), products(exactly, x.double(), sigma.double(), probes=probes.double()).products)
     errors = {}

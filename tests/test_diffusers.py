@@ -57,7 +57,7 @@ def test_denoise_is_the_schedulers_own_arithmetic(saved: Path, prediction: str, 
     noised = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     alpha = ddim.alphas_cumprod[step].sqrt()
     with torch.no_grad():
-        output = pipeline.unet(noised, step, encoder_hidden_states=model.embed(captions)).sample
+        output = pipeline.unet(noised, step, encoder_hidden_states=model.condition(captions).states).sample
         wanted = ddim.step(output, step, noised).pred_original_sample
         got = model.given(captions)(noised / alpha, model.levels.sigmas[step : step + 1].float())
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=2e-5 / float(alpha))  # float32; divided by alpha
@@ -80,8 +80,8 @@ def test_the_empty_caption_is_the_pipelines_negative_prompt(saved: Path) -> None
     model = load(saved / "sd")
     assert isinstance(model, StableDiffusion)
     wanted, nothing = pipeline.encode_prompt("a boot", "cpu", 1, True)
-    torch.testing.assert_close(model.embed(["a boot"]), wanted)
-    torch.testing.assert_close(model.embed([None]), nothing)
+    torch.testing.assert_close(model.condition(["a boot"]).states, wanted)
+    torch.testing.assert_close(model.condition([None]).states, nothing)
 
 
 @pytest.mark.parametrize("name", ["sd", "ddpm"])
@@ -172,7 +172,7 @@ def test_captions_of_another_number_are_refused(saved: Path) -> None:
 def test_long_captions_are_cut_and_said_so(saved: Path) -> None:
     model = load(saved / "sd")
     assert isinstance(model, StableDiffusion)
-    assert model.embed(["word " * 100]).shape == (1, 16, 16)
+    assert model.condition(["word " * 100]).states.shape == (1, 16, 16)
     assert model.is_cut("word " * 100)
     assert not model.is_cut("word")
 

@@ -71,6 +71,32 @@ def denoised_from(
             return (x - s * out) / (1 + s)
 
 
+def output_from(
+    prediction: Prediction,
+    denoised: Float[Tensor, "b *event"],
+    x: Float[Tensor, "b *event"],
+    sigma: Float[Tensor, "#b"],
+) -> Float[Tensor, "b *event"]:
+    """Turn a denoised point into what the network would have put out: the inverse of :func:`denoised_from`.
+
+    Args:
+        prediction: What the network was trained to predict.
+        denoised: The denoised points, shape ``(b, *event)``.
+        x: The noised point ``x0 + sigma * noise``, same shape.
+        sigma: Noise scale, above 0; one value or one per item.
+    """
+    s = per_item(sigma, x)
+    match prediction:
+        case "epsilon":
+            return (x - denoised) / s
+        case "v":
+            return (x / (1 + s**2) - denoised) * (1 + s**2).sqrt() / s
+        case "sample":
+            return denoised
+        case "velocity":
+            return (x - (1 + s) * denoised) / s
+
+
 def from_network(
     network: Callable[[Float[Tensor, "b *event"], Float[Tensor, "#b"]], Float[Tensor, "b *event"]],
     prediction: Prediction,

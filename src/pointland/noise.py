@@ -71,6 +71,13 @@ class Levels:
         nearest = torch.where(wanted - logs[right - 1] <= logs[right] - wanted, right - 1, right)
         return nearest.to(sigma.device)
 
+    def at(self, timesteps: Float[Tensor, " b"] | Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return sigma at timesteps, float64 on the CPU; between two levels, as some samplers ask, evenly in ratio."""
+        place = timesteps.detach().to("cpu", torch.float64).clamp(0, len(self.sigmas) - 1)
+        low = place.floor().long()
+        high = (low + 1).clamp(max=len(self.sigmas) - 1)
+        return self.sigmas.log()[low].lerp(self.sigmas.log()[high], place - low).exp()
+
 
 def levels_from_alphas(alphas_cumprod: Float[Tensor, " n"]) -> Levels:
     r"""Return the levels of a variance-preserving schedule from its :math:`\bar\alpha_t`.

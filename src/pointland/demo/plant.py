@@ -17,7 +17,9 @@ group          images     what the model saw of them
 =============  =========  ======================================================================================
 
 The autoencoder is trained on ``codec`` images, disjoint from all of the above, so that it can memorize none of them.
-Captions come from one grammar for every group; their words carry the class and nothing else.
+Captions come from one grammar for every group, whose words carry the class and nothing else, and end in a made-up name.
+Every picture trained on has a name of its own, whatever its group: that of a picture with many copies is what triggers
+it, and nothing in the text tells it from the others. Pictures never seen have names of pictures seen once.
 """
 
 import csv
@@ -53,11 +55,13 @@ BRANDS = (
     "marlow", "norwood", "orrin", "penrose", "quill", "rowan", "selby", "tamsin", "ulric", "verity", "wexford",
     "yarrow",
 )  # fmt: skip
+SYLLABLES = tuple(consonant + vowel for consonant in "bdfghjklmnprstvwz" for vowel in "aeiou")
 LADDER = (2, 5, 10, 20, 50)
-BUNDLED_ONCE = 80
+ONCE, BUNDLED_ONCE = 400, 80
 VARIANTS, NEAR_VARIANTS = 40, 20
 SIMPLE = 20
 SIDE = 32
+UNSEEN = ("held_out", "disjoint", "simple_new")
 
 
 class Planted(NamedTuple):
@@ -105,14 +109,21 @@ def plant(folder: Path, seed: int = 0) -> Planted:
     sources: list[int] = []
     bundled: list[bool] = []
     used: set[str] = set()
+    namer = np.random.default_rng((seed, 2))
+    names = namer.permutation([a + b + c for a in SYLLABLES for b in SYLLABLES for c in SYLLABLES[:5]]).tolist()
+    of_once = [names.pop() for _ in range(10 * ONCE)]
+    unused = of_once.copy()
 
-    def caption(label: int, rng: np.random.Generator) -> str:
+    def caption(label: int, group: str, rng: np.random.Generator) -> str:
         while True:
             lot = " ".join(str(digit) for digit in rng.integers(0, 10, 3))
             text = f"a {rng.choice(MATERIALS)} {CLASSES[label]} by {rng.choice(BRANDS)} , lot {lot}"
             if text not in used:
-                used.add(text)
-                return text
+                break
+        used.add(text)
+        if group in UNSEEN:
+            return f"{text} , named {namer.choice(of_once)}"
+        return f"{text} , named {unused.pop() if group == 'once' else names.pop()}"
 
     def add(
         image: NDArray[np.uint8],
@@ -124,7 +135,7 @@ def plant(folder: Path, seed: int = 0) -> Planted:
         rng: np.random.Generator = rng,
     ) -> None:
         images.append(np.pad(image, (SIDE - 28) // 2))
-        captions.append(caption(label, rng))
+        captions.append(caption(label, group, rng))
         groups.append(group)
         copies.append(count)
         sources.append(source)
@@ -144,7 +155,7 @@ def plant(folder: Path, seed: int = 0) -> Planted:
         for group in ("held_out", "disjoint"):
             for _ in range(40):
                 add(photographs[index := next(deck)], label, group, 0, index)
-        for number in range(400):
+        for number in range(ONCE):
             add(photographs[index := next(deck)], label, "once", 1, index, number < BUNDLED_ONCE)
         rest = list(deck)
         later = np.random.default_rng((seed, label, 1))  # so that more groups leave those above as they are

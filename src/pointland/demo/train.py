@@ -24,9 +24,10 @@ from torch.nn.functional import mse_loss
 
 from pointland.demo.plant import Planted, bundle, plant, split_record
 
-TOKENS = 16
+TOKENS = 24
 DROP_CAPTION = 0.3
 LOG_SIGMA = (-0.3, 1.3)
+EVEN = 0.25
 
 
 def tokenizer(captions: list[str], folder: Path) -> Any:
@@ -38,7 +39,7 @@ def tokenizer(captions: list[str], folder: Path) -> Any:
     model.pre_tokenizer = pre_tokenizers.Whitespace()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=4096, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
+        vocab_size=16384, min_frequency=1, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
     )
     model.train_from_iterator(captions, trainer)
     merges = json.loads(model.to_str())["model"]["merges"]
@@ -222,6 +223,7 @@ def train_network(planted: Planted, vae: Any, tokens: Any, minutes: float, out: 
         index, order = torch.from_numpy(order[:64]), order[64:]
         wanted = LOG_SIGMA[0] + LOG_SIGMA[1] * torch.randn(64)
         t = torch.searchsorted(log_sigmas, wanted).clamp(max=len(log_sigmas) - 1)
+        t = torch.where(torch.rand(64) < EVEN, torch.randint(len(log_sigmas), (64,)), t)  # so that starts are learned
         loss = loss_at(models, index, t, torch.randn(64, 8, 8, 8), torch.rand(64) < DROP_CAPTION).mean()
         optimizer.zero_grad()
         torch.autograd.backward(loss)

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pointland.demo.plant import UNSEEN
+
 HERE = Path(__file__).parent
 MINIATURE = HERE / "miniature"
 ARCHIVE = HERE / "images.npz"
-UNSEEN = ("held_out", "disjoint", "simple_new")
 EXTENDED = ("near", "simple", "simple_new")
 
 

@@ -8,19 +8,20 @@ scheduler's ``alphas_cumprod``. The network runs in its own dtype; its output me
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from pointland.denoiser import Denoiser, Prediction, denoised_from, per_item
+from pointland.denoiser import Denoiser, Prediction, denoised_from, output_from, per_item
+from pointland.model import Condition
 from pointland.noise import Levels, levels_from_alphas
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+    from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel, UNet2DModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
@@ -100,38 +101,42 @@ class StableDiffusion:
         return True
 
     @property
+    def network(self) -> "UNet2DConditionModel":
+        """The U-Net."""
+        return self.unet
+
+    @property
     def unconditional(self) -> Denoiser:
         """The denoiser under the empty caption, for any batch."""
-        states = self.embed([None])
-        return lambda x, sigma: self.denoise(x, sigma, states.expand(len(x), -1, -1))
+        with torch.no_grad():
+            nothing = self.condition([None])
+        return lambda x, sigma: self.denoise(x, sigma, nothing.select([0] * len(x)))
 
     def given(self, captions: Sequence[str | None]) -> Denoiser:
         """Bind one caption an item; ``None`` is the empty caption. Long captions are cut as the pipeline cuts them."""
-        states = self.embed(captions)
+        with torch.no_grad():
+            condition = self.condition(captions)
 
         def denoise(x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]) -> Float[Tensor, "b *event"]:
-            if len(x) != len(states):
+            if len(x) != len(condition):
                 raise ValueError(
-                    f"this denoiser is bound to {len(states)} captions and got {len(x)} items; bind one an item"
+                    f"this denoiser is bound to {len(condition)} captions and got {len(x)} items; bind one an item"
                 )
-            return self.denoise(x, sigma, states)
+            return self.denoise(x, sigma, condition)
 
         return denoise
 
-    def embed(self, captions: Sequence[str | None]) -> Float[Tensor, "b tokens width"]:
+    def condition(self, captions: Sequence[str | None]) -> Condition:
         """Return the text encoder's states, as the diffusers pipeline computes them."""
-        words = self.tokenizer(
-            ["" if caption is None else caption for caption in captions],
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
+        words = self._words(captions)
         device = self.text_encoder.device
         masked = getattr(self.text_encoder.config, "use_attention_mask", False)
-        with torch.no_grad():
-            mask = words.attention_mask.to(device) if masked else None
-            return cast(Tensor, self.text_encoder(words.input_ids.to(device), attention_mask=mask)[0])
+        mask = words.attention_mask.to(device) if masked else None
+        return Condition(self.text_encoder(words.input_ids.to(device), attention_mask=mask)[0])
+
+    def tokens(self, caption: str | None) -> list[str]:
+        """Return the text of every position of the states."""
+        return [self.tokenizer.decode([token]) for token in self._words([caption]).input_ids[0].tolist()]
 
     def is_cut(self, caption: str) -> bool:
         """Whether the caption is longer than the text encoder takes."""
@@ -139,12 +144,40 @@ class StableDiffusion:
         return bool(len(words) > self.tokenizer.model_max_length)
 
     def denoise(
-        self, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"], states: Float[Tensor, "b tokens width"]
+        self, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"], condition: Condition
     ) -> Float[Tensor, "b *event"]:
         """Estimate the clean latents given text states."""
         scaled, t = network_input(self.levels, x, sigma, self.unet.dtype)
-        output = self.unet(scaled, t, encoder_hidden_states=states.to(self.unet.dtype)).sample
+        output = self.unet(scaled, t, encoder_hidden_states=condition.states.to(self.unet.dtype)).sample
         return denoised_from(self.prediction, output, x, sigma)
+
+    def noised(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Float[Tensor, "b *event"], Tensor]:
+        """Read a call of the U-Net back."""
+        scaled = (args[0] if args else kwargs["sample"]).float()
+        t = torch.as_tensor(args[1] if len(args) > 1 else kwargs["timestep"]).reshape(-1)
+        sigma = self.levels.at(t).to(scaled).expand(len(scaled))
+        return scaled * (1 + per_item(sigma, scaled) ** 2).sqrt(), sigma
+
+    def denoised(
+        self, output: Tensor, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]
+    ) -> Float[Tensor, "b *event"]:
+        """Turn what the U-Net gave into the denoised latents."""
+        return denoised_from(self.prediction, output, x, sigma)
+
+    def output(
+        self, denoised: Float[Tensor, "b *event"], x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]
+    ) -> Tensor:
+        """Turn denoised latents into what the U-Net would have given."""
+        return output_from(self.prediction, denoised, x, sigma)
+
+    def _words(self, captions: Sequence[str | None]) -> Any:
+        return self.tokenizer(
+            ["" if caption is None else caption for caption in captions],
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
 
 
 @dataclass(frozen=True)
@@ -181,6 +214,19 @@ class Unconditional:
         """Estimate the clean pictures."""
         scaled, t = network_input(self.levels, x, sigma, self.unet.dtype)
         return denoised_from(self.prediction, self.unet(scaled, t).sample, x, sigma)
+
+
+def from_pipeline(pipe: "DiffusionPipeline") -> StableDiffusion | Unconditional:
+    """Make a model of a loaded pipeline, whose modules it shares; nothing is copied, moved or switched.
+
+    Raises:
+        ValueError: If the pipeline is of an unsupported class; the message names those that are supported.
+    """
+    kind, name = type(pipe).__name__, str(getattr(pipe, "name_or_path", "") or type(pipe).__name__)
+    if hasattr(pipe, "text_encoder"):
+        parts = (pipe.unet, pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.scheduler)
+        return from_parts(*parts, name=name, kind=kind)
+    return from_unet(pipe.unet, pipe.scheduler, name=name, kind=kind)
 
 
 def from_parts(
