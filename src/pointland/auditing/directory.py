@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 SCHEMA_VERSION = 1
 FAILED = pa.schema([("key", pa.string()), ("role", pa.string()), ("reason", pa.string())])
 OURS = (".lock", "rows", "failed")  # what a crash before run.json can leave
-VOLATILE = ("continued", "created", "finished", "environment", "command")
+VOLATILE = ("continued", "created", "finished", "environment", "command", "model_source")
 
 
 class Run(NamedTuple):

@@ -70,6 +70,7 @@ def audit(
     batch_size: int = 16,
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
+    source: str | None = None,
     command: str = "",
 ) -> Run:
     """Audit a model for memorized pictures, or continue an interrupted audit.
@@ -96,6 +97,7 @@ def audit(
         batch_size: Pictures in one batch; both conditions go through the network together, so it sees twice as many.
         seed: Of every draw.
         progress: Called after every batch.
+        source: Where the model was loaded from, so that later commands find it again.
         command: What the user typed, for the record.
 
     Returns:
@@ -150,6 +152,7 @@ def audit(
         fdr=fdr,
         decide_by=decide_by,
         batch_size=batch_size,
+        source=plan.seen_from(folder, source),
         command=command,
         device=settled.device,
     )

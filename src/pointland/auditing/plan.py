@@ -128,6 +128,13 @@ def listing(folder: Path, items: Sequence[Item], out: Path) -> dict[str, object]
     }
 
 
+def seen_from(out: Path, source: str | None) -> str | None:
+    """Return where a model is, seen from the run if it is a folder, as it is named if it is not."""
+    if source is None or not Path(source).exists():
+        return source
+    return os.path.relpath(Path(source).resolve(), out.resolve())
+
+
 def record(
     model: Model,
     metrics: Sequence[Metric],
@@ -138,6 +145,7 @@ def record(
     fdr: float,
     decide_by: str,
     batch_size: int,
+    source: str | None,
     command: str,
     device: str,
 ) -> dict[str, object]:
@@ -166,6 +174,7 @@ def record(
         "columns": [asdict(column) for column in columns],
         "batch_size": batch_size,
         "shard_size": SHARD,
+        "model_source": source,
         "command": command,
         "environment": {**environment(), "device": device},
         "created": now(),

@@ -91,6 +91,7 @@ def run_audit(
             batch_size=batch_size,
             seed=seed,
             progress=advance,
+            source=model,
             command=command,
         )
     with console.status("Writing the report"):

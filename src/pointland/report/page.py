@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from pointland.report import sentences, words
 from pointland.report.exhibits import evidence_of
+from pointland.report.extracted import ASKED
 from pointland.report.schema import ColumnSummary, Row, Spread, Summary
 from pointland.report.summary import direction_words
 from pointland.report.thumbnails import gallery_rows, name_of
@@ -117,6 +118,9 @@ def _cards(summary: Summary) -> list[dict[str, Any]]:
     elif v["n_audited"]:
         median = next(c for c in summary["columns"] if c["name"] == v["decide_by"])["audited"]["median"]
         card("Median", number(median), f"{v['title']}, {v['unit']}")
+    if (asked := summary["extraction"]) is not None:
+        given_back = asked["given_back"]
+        card("Given back", f"{given_back:,}", f"of {asked['asked']:,} that were asked for", alarm=given_back > 0)
     some = copies["exact_pictures"]
     near = f"{copies['near_pictures']:,} with near copies"
     card("Exact copies", f"{some:,}", f"in {counted(copies['exact_groups'], 'group')}; {near}" if some else f"{near}")
@@ -138,9 +142,24 @@ def _card(row: Row, summary: Summary, pictures: Mapping[str, str]) -> dict[str, 
         "value": number(value),
         "stderr": number(error) if value is not None and error is not None else "",
         "q": probability(row["q"]) if row["q"] is not None else "",
+        "extracted": _extracted(row, pictures),
         "copies_line": _copies_line(row),
         "copies_pictures": [uri for uri in same if uri is not None],
     }
+
+
+def _extracted(row: Row, pictures: Mapping[str, str]) -> dict[str, Any] | None:
+    """The nearest sample, its difference to the picture, and how often it was given back."""
+    if not row["extracted"]:
+        return None
+    best = row["extracted"][0]
+    how = ASKED.get(best["way"], best["way"]) + (", the template's part" if best["part"] == "template" else "")
+    if best["k"] is None or best["low"] is None or best["high"] is None:
+        line = f"nearest of {best['n']:,} samples {how}"
+    else:
+        line = f"given back by {best['k']:,} of {best['n']:,} {how} ({percent(best['low'])} to {percent(best['high'])})"
+    shown = [pictures.get(name_of(role, best["file"])) for role in ("extracted", "difference")]
+    return {"line": line, "pictures": [uri for uri in shown if uri is not None], "alarm": bool(best["k"])}
 
 
 def _named(row: Row) -> dict[str, Any]:

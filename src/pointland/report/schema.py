@@ -152,6 +152,28 @@ class Copy(TypedDict):
     exact: bool
 
 
+class Extracted(TypedDict):
+    """How often a picture, or the part that its template repeats, was given back in one way of asking."""
+
+    way: str
+    part: str
+    n: int
+    k: int | None
+    low: float | None
+    high: float | None
+    nearest: float
+    threshold: float | None
+    p: float | None
+    file: str
+
+
+class Extraction(TypedDict):
+    """How many pictures were asked for, and how many were given back at least once."""
+
+    asked: int
+    given_back: int
+
+
 class Row(TypedDict):
     """One audited picture."""
 
@@ -176,6 +198,7 @@ class Row(TypedDict):
     n_exact: int
     n_near: int
     copies: list[Copy]
+    extracted: list[Extracted]
 
 
 class Failure(TypedDict):
@@ -212,6 +235,7 @@ class Summary(TypedDict):
     dose_response: list[DoseResponse]
     scatter: Scatter | None
     sigma: dict[str, Any]
+    extraction: Extraction | None
     rows: list[Row]
     n_rows: int
     failed: list[Failure]

@@ -19,6 +19,7 @@ from pointland.auditing.derived import derive, without_overlap
 from pointland.auditing.directory import Run
 from pointland.report import cautions, copies, evidence
 from pointland.report.density import density
+from pointland.report.extracted import counts, extracted
 from pointland.report.items import Items, labels_of, of_role, sample, saved_labels, spread
 from pointland.report.kinds import decided, kinds
 from pointland.report.schema import (
@@ -26,6 +27,7 @@ from pointland.report.schema import (
     ColumnSummary,
     Density,
     Direction,
+    Extracted,
     Failure,
     Row,
     Scatter,
@@ -80,6 +82,7 @@ def summarize(run: Run, *, fdr: float | None = None, labels: Mapping[str, str] |
     data = evidence.labelled(audited, reference, known, columns, record["seed"])
     separated = evidence.separate(data, titles, record["seed"])
     order = _order(decisions)
+    given_back = extracted(run)
     densities = [
         found
         for column in columns
@@ -103,7 +106,8 @@ def summarize(run: Run, *, fdr: float | None = None, labels: Mapping[str, str] |
         dose_response=evidence.respond(data, separated, columns, record["seed"]),
         scatter=_scatter(audited, reference, deciding, decisions.flagged, record["seed"]),
         sigma=_jsonable(record["sigma"]),
-        rows=_rows(run, audited, order[:ROWS], columns, decisions, given, groups, told),
+        extraction=counts(given_back),
+        rows=_rows(run, audited, order[:ROWS], columns, decisions, given, groups, told, given_back),
         n_rows=len(audited),
         failed=[
             Failure(key=clean(one["key"] or ""), role=one["role"], reason=clean(private(one["reason"] or "")))
@@ -260,6 +264,7 @@ def _rows(
     given: Sequence[str | None],
     groups: copies.CopyGroups,
     told: Mapping[int, Told],
+    given_back: Mapping[str, list[Extracted]],
 ) -> list[Row]:
     shown = run.rows.take(audited.places[order]).to_pylist() if len(order) else []
     members = copies.members(groups, audited.places[order])
@@ -296,6 +301,7 @@ def _rows(
                 n_exact=len(same) or 1,
                 n_near=len(like) or 1,
                 copies=[copies.copy_of(run, other, other in same) for other in others[:COPIES]],
+                extracted=given_back.get(clean(raw["key"]), []),
             )
         )
     return rows
@@ -303,7 +309,7 @@ def _rows(
 
 def _provenance(record: Mapping[str, Any]) -> dict[str, Any]:
     """Everything about how the run was made, without absolute paths, tokens or columns (which have their own entry)."""
-    left_out = {"columns", "sigma"}
+    left_out = {"columns", "sigma", "model_source"}
     return {name: _jsonable(value) for name, value in record.items() if name not in left_out}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from pointland.auditing.directory import Run
 from pointland.data.picture import UnreadablePicture, read_picture
@@ -45,6 +45,7 @@ def thumbnails(run: Run, summary: Summary) -> dict[str, str]:
         for copy in row["copies"][:3]:
             wanted.setdefault(name_of(copy["role"], copy["file"]), (copy["role"], copy["file"], TINY))
     data: Mapping[str, Any] = run.record["data"]
+    given_back = {row["extracted"][0]["file"]: row["file"] for row in gallery if row["extracted"]}
 
     def load(name: str) -> tuple[str, str | None]:
         role, file, (side, limit) = wanted[name]
@@ -52,7 +53,29 @@ def thumbnails(run: Run, summary: Summary) -> dict[str, str]:
         return name, None if place is None else thumbnail(run.folder / place["folder"] / file, side, limit)
 
     with ThreadPoolExecutor(READERS) as pool:
-        return {name: uri for name, uri in pool.map(load, wanted) if uri is not None}
+        found = {name: uri for name, uri in pool.map(load, wanted) if uri is not None}
+    for sample, file in given_back.items():
+        found |= _sample(run.folder / sample, run.folder / data["audited"]["folder"] / file, sample)
+    return found
+
+
+def _sample(sample: Path, picture: Path, file: str) -> dict[str, str]:
+    """Return a sample and its difference to the picture, the darker the more alike; nothing if either is gone."""
+    try:
+        with Image.open(sample) as opened:
+            generated = opened.convert("RGB")
+        fitted = read_picture(picture, generated.size[::-1])
+    except (UnreadablePicture, OSError, ValueError, Image.DecompressionBombError):
+        return {}
+    original = Image.fromarray(np.ascontiguousarray(fitted.pixels.transpose(1, 2, 0)))
+    both = {"extracted": generated, "difference": ImageChops.difference(generated, original)}
+    side, limit = SMALL
+    return {name_of(role, file): _uri(_within(image, side), limit) for role, image in both.items()}
+
+
+def _within(image: Image.Image, side: int) -> Image.Image:
+    longest = max(image.size)
+    return image if longest <= side else image.resize((image.width * side // longest, image.height * side // longest))
 
 
 def thumbnail(path: Path, side: int, limit: int) -> str | None:
@@ -68,8 +91,11 @@ def thumbnail(path: Path, side: int, limit: int) -> str | None:
     except (UnreadablePicture, OSError, ValueError, Image.DecompressionBombError):
         return None
     image = Image.fromarray(np.ascontiguousarray(picture.pixels.transpose(1, 2, 0)))
-    data = _encoded(image, limit)
-    return f"data:image/webp;base64,{base64.b64encode(data).decode('ascii')}"
+    return _uri(image, limit)
+
+
+def _uri(image: Image.Image, limit: int) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(_encoded(image, limit)).decode('ascii')}"
 
 
 def _encoded(image: Image.Image, limit: int) -> bytes:
