@@ -8,6 +8,7 @@ rounds. Errors are of the quadratic form of one probe, in dimensions, against fl
 
 import argparse
 import copy
+import dataclasses
 import json
 import platform
 import statistics
@@ -65,9 +66,7 @@ def main() -> None:
     double = copy.deepcopy(model.unet).double()
     nothing = model.condition([None])
     nothing = nothing.with_states(nothing.states.detach().double())
-    precise = StableDiffusion(
-        double, model.codec, model.text_encoder, model.tokenizer, model.levels, model.prediction, model.identity
-    )
+    precise = dataclasses.replace(model, unet=double)
 
     def exactly(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return precise.denoise(x, sigma, nothing.select([0] * len(x)))

@@ -197,8 +197,8 @@ class TestRefused:
             load(copied)
 
     def test_another_pipeline(self, copied: Path) -> None:
-        self.edit(copied / "model_index.json", _class_name="FluxPipeline")
-        with pytest.raises(ValueError, match="is a FluxPipeline; supported are"):
+        self.edit(copied / "model_index.json", _class_name="KandinskyPipeline")
+        with pytest.raises(ValueError, match="is a KandinskyPipeline; supported are"):
             load(copied)
 
     def test_code_of_its_own(self, copied: Path) -> None:

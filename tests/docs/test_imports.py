@@ -33,6 +33,7 @@ BESIDE = REPORT | {
     "experiments",
     "census",
     "samples",
+    "extraction",
 }
 ALLOWED: dict[str, set[str]] = {
     "noise": set(),
@@ -51,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     "exact": LOWEST,
     "testing": LOWEST,
     "explain": BESIDE - {"report"},
+    "extraction": REPORT | {"report", "samples"},
     "prompts": BESIDE - {"report", "mitigate"},
     "mitigate": BESIDE - {"report"},
     "monitor": BESIDE - {"report"},

@@ -16,7 +16,6 @@ from pointland.auditing.engine import score_batch, tasks_of
 from pointland.auditing.settle import settle
 from pointland.data.picture import Picture, picture_or_reason
 from pointland.model import Model
-from pointland.models.diffusers import StableDiffusion, Unconditional
 from pointland.models.loading import Dtype, load
 from pointland.report import print_table, read_summary, write_report
 from pointland.verdict import check_rate
@@ -173,8 +172,8 @@ def quiet() -> None:
 
 
 def _dry_run(
-    model: StableDiffusion | Unconditional,
-    reference_model: StableDiffusion | Unconditional | None,
+    model: Model,
+    reference_model: Model | None,
     also: list[str],
     tasks: list[plan.Task],
     sigma: float | plan.Choice,

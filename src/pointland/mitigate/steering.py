@@ -70,7 +70,7 @@ def counting(network: nn.Module) -> Iterator[Counter]:
 
 
 @contextmanager
-def steered(pipe: Any, model: PromptedModel, rule: Rule) -> Iterator[None]:
+def steered(pipe: Any, model: PromptedModel, rule: Rule, *, scale: float | None = None) -> Iterator[None]:
     """Ask ``rule`` at every step that ``pipe`` makes inside a ``with`` block.
 
     Network calls that the rule itself makes are its own: they are not steered.
@@ -79,10 +79,20 @@ def steered(pipe: Any, model: PromptedModel, rule: Rule) -> Iterator[None]:
         pipe: A diffusers pipeline that puts both halves of classifier-free guidance into one network call.
         model: The model of its modules, from :func:`pointland.models.from_pipeline`.
         rule: Given each step, what the sampler shall use instead, or ``None``.
+        scale: The guidance scale it is called with, for pipelines that do not tell theirs (DiT, PixArt).
 
     Raises:
-        ValueError: While sampling, if the pipeline does so without classifier-free guidance.
+        ValueError: If guidance is distilled into the network, or the scale is not known; while sampling, if the
+            pipeline does so without classifier-free guidance.
     """
+    name = type(pipe).__name__
+    if getattr(model, "distilled", False):
+        raise ValueError(
+            f"{name}: guidance is distilled into the network, so its steps have no unconditional prediction to steer "
+            "by; choose a mitigation of the prompt or the embedding"
+        )
+    if scale is None and not hasattr(type(pipe), "guidance_scale"):
+        raise ValueError(f"{name} does not tell its guidance scale; pass steered(..., scale=) what you pass to it")
     calls, inside = 0, False
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -90,10 +100,11 @@ def steered(pipe: Any, model: PromptedModel, rule: Rule) -> Iterator[None]:
         if inside:
             return None
         given = _tensor(output)
-        if not getattr(pipe, "do_classifier_free_guidance", True):
+        strength = float(pipe.guidance_scale if scale is None else scale)
+        if not getattr(pipe, "do_classifier_free_guidance", strength > 1):
             raise ValueError(
-                f"{type(pipe).__name__} samples without classifier-free guidance (guidance scale "
-                f"{pipe.guidance_scale:g}): there is no unconditional prediction to steer by; pass a guidance_scale "
+                f"{name} samples without classifier-free guidance (guidance scale {strength:g}): there is no "
+                "unconditional prediction to steer by; pass a guidance_scale "
                 "above 1, or choose a mitigation of the prompt or the embedding"
             )
         x, sigma = model.noised(args, kwargs)
@@ -102,7 +113,7 @@ def steered(pipe: Any, model: PromptedModel, rule: Rule) -> Iterator[None]:
         conditional_first = getattr(model, "conditional_first", False)
         conditional, unconditional = (first, second) if conditional_first else (second, first)
         b = len(conditional)
-        step = Step(calls, sigma[:b], x[:b], conditional, unconditional, float(pipe.guidance_scale))
+        step = Step(calls, sigma[:b], x[:b], conditional, unconditional, strength)
         calls += 1
         inside = True
         try:
@@ -114,7 +125,8 @@ def steered(pipe: Any, model: PromptedModel, rule: Rule) -> Iterator[None]:
         changed = unconditional + (wanted - unconditional) / step.scale
         new = given.clone()
         half = slice(0, b) if conditional_first else slice(b, None)
-        new[half] = model.output(changed, step.x, step.sigma).to(given.dtype)
+        mean = model.output(changed, step.x, step.sigma).to(given.dtype)
+        new[half, : mean.shape[1]] = mean  # a learned variance, in the channels that follow, stays as it is
         return _with_tensor(output, new)
 
     handle = model.network.register_forward_hook(hook, with_kwargs=True)

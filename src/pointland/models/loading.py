@@ -1,35 +1,56 @@
 """Loading a diffusers model with care: safetensors only, none of its code, weights complete, or a clear error."""
 
+import inspect
 import json
 import re
+import warnings
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
+from torch import nn
 
-from pointland.models.diffusers import StableDiffusion, Unconditional, from_parts, from_unet
+from pointland.models.diffusers import FAMILIES, Family, from_pipeline
+from pointland.models.diffusers.families import unsupported
+from pointland.models.lora import fuse
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-TEXT_TO_IMAGE = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
-UNCONDITIONAL = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 
 
 def load(
-    model: str | Path, *, device: str | torch.device | None = None, dtype: Dtype = "float32"
-) -> StableDiffusion | Unconditional:
+    model: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: Dtype | torch.dtype = "float32",
+    lora: str | Path | None = None,
+    lora_scale: float = 1.0,
+    variant: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> Family:
     """Load a diffusers model for auditing.
 
     Args:
         model: A diffusers directory (``model_index.json`` and its subfolders), or a hub id such as ``owner/name``,
             which may download.
         device: ``"cuda"``, ``"mps"``, ``"cpu"``, ...; chosen by what is there when ``None``.
-        dtype: The network's. LID is a small difference of large numbers: in bfloat16 expect errors of several
-            dimensions in a thousand.
+        dtype: The networks', by name or as ``torch.float16``. LID is a small difference of large numbers: in bfloat16
+            expect errors of several dimensions in a thousand. Autoencoders that overflow in float16
+            (``force_upcast``) stay in float32.
+        lora: LoRA weights to add to the model: a ``.safetensors`` file, a directory with one, or a hub id. They are
+            merged into the networks' own weights, in the networks' dtype; needs ``pip install peft``.
+        lora_scale: By how much.
+        variant: Of the weights' files, such as ``"fp16"``.
+        size: Height and width in pixels of the pictures to look at, for FLUX, which has no native size.
 
     Raises:
         FileNotFoundError: If the directory, its index or its weights are missing.
+        ImportError: If LoRA weights are given and peft is not installed.
         ValueError: If the model is of an unsupported class, brings its own code, keeps its weights as pickles, or has
             missing or non-finite weights. The message says what to do.
     """
@@ -39,24 +60,42 @@ def load(
     if not local and not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", source):
         raise FileNotFoundError(f"{source} does not exist; give a diffusers directory or a hub id such as owner/name")
     index = _read_index(place) if local else _fetch_index(source)
-    kind = index["_class_name"]
-    if kind not in TEXT_TO_IMAGE + UNCONDITIONAL:
-        raise ValueError(f"{source} is a {kind}; supported are {', '.join(TEXT_TO_IMAGE + UNCONDITIONAL)}")
+    if index["_class_name"] not in FAMILIES:
+        raise ValueError(unsupported(str(index["_class_name"]), source))
     if local:
         _refuse_code(place, index)
-    if dtype not in get_args(Dtype):
-        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(get_args(Dtype))}")
-    target = _device(device)
-    name = place.resolve().name if local else source
-    precision: torch.dtype = getattr(torch, dtype)
-    scheduler = _component(source, "scheduler", index, None)
-    unet = _component(source, "unet", index, precision).to(target).eval()
-    if kind in UNCONDITIONAL:
-        return from_unet(unet, scheduler, name=name, kind=kind)
-    vae = _component(source, "vae", index, precision).to(target).eval()
-    text_encoder = _component(source, "text_encoder", index, precision).to(target).eval()
-    tokenizer = _component(source, "tokenizer", index, None)
-    return from_parts(unet, vae, text_encoder, tokenizer, scheduler, name=name, kind=kind)
+    precision, target = _precision(dtype), _device(device)
+    pipe = _assemble(source, index, precision, target, variant)
+    if lora is not None:
+        fuse(pipe, lora, lora_scale)
+    made = from_pipeline(pipe, name=place.resolve().name if local else source, size=size)
+    made.origin.check_finite()
+    return made
+
+
+def _assemble(
+    source: str, index: dict[str, object], dtype: torch.dtype, device: torch.device, variant: str | None
+) -> "DiffusionPipeline":
+    """Load the pipeline's parts with care, and put them together as its class does."""
+    import diffusers
+
+    made = getattr(diffusers, str(index["_class_name"]))
+    parts: dict[str, Any] = {}
+    for part, needed in inspect.signature(made.__init__).parameters.items():
+        entry = index.get(part)
+        if part == "requires_safety_checker":
+            parts[part] = False
+        elif part in UNUSED or entry == [None, None]:
+            parts[part] = None
+        elif isinstance(entry, list) or (part != "self" and needed.default is inspect.Parameter.empty):
+            parts[part] = _component(source, part, index, dtype, variant)
+        elif entry is not None:
+            parts[part] = entry
+        if isinstance(parts.get(part), nn.Module):
+            parts[part] = parts[part].to(device).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of samplers' settings, which are not used
+        return made(**parts)
 
 
 def _read_index(folder: Path) -> dict[str, object]:
@@ -102,7 +141,7 @@ def _refuse_code(folder: Path, index: dict[str, object]) -> None:
             )
 
 
-def _component(source: str, part: str, index: dict[str, object], dtype: torch.dtype | None) -> Any:
+def _component(source: str, part: str, index: dict[str, object], dtype: torch.dtype, variant: str | None) -> Any:
     import diffusers
     import transformers
 
@@ -114,13 +153,16 @@ def _component(source: str, part: str, index: dict[str, object], dtype: torch.dt
         raise ValueError(f"{source}: {part} is a {entry[1]}, which the installed {entry[0]} does not have; update it")
     if Path(source).exists():
         _refuse_pickles(Path(source) / part)
-    if dtype is None:
+    if not issubclass(made, nn.Module):
         try:
             return made.from_pretrained(source, subfolder=part, local_files_only=Path(source).exists())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{source}: {part} cannot be loaded: {error}") from error
+    upcast = dtype == torch.float16 and issubclass(made, diffusers.AutoencoderKL)
+    precision = torch.float32 if upcast else dtype
     # diffusers warns of a missing accelerate unless told; transformers names the argument dtype
-    settings = {"torch_dtype": dtype, "low_cpu_mem_usage": False} if entry[0] == "diffusers" else {"dtype": dtype}
+    named = {"torch_dtype": precision, "low_cpu_mem_usage": False}
+    settings = named if entry[0] == "diffusers" else {"dtype": precision}
     try:
         module, info = made.from_pretrained(
             source,
@@ -128,6 +170,7 @@ def _component(source: str, part: str, index: dict[str, object], dtype: torch.dt
             use_safetensors=True,
             output_loading_info=True,
             local_files_only=Path(source).exists(),
+            variant=variant,
             **settings,
         )
     except (OSError, RuntimeError, ValueError, KeyError) as error:
@@ -136,7 +179,7 @@ def _component(source: str, part: str, index: dict[str, object], dtype: torch.dt
     if missing or info.get("mismatched_keys"):
         what = f"missing {', '.join(missing[:3])}" if missing else f"of another shape {info['mismatched_keys'][:3]}"
         raise ValueError(f"{source}: the weights of {part} are incomplete ({what}); save the pipeline again")
-    return module
+    return module.to(dtype) if upcast and not module.config.force_upcast else module
 
 
 def _refuse_pickles(folder: Path) -> None:
@@ -150,6 +193,14 @@ def _refuse_pickles(folder: Path) -> None:
                 "convert it where you trust it: load the pipeline and save_pretrained(folder, safe_serialization=True)"
             )
         raise FileNotFoundError(f"{folder} has no weights: no .safetensors file; save the pipeline again")
+
+
+def _precision(dtype: Dtype | torch.dtype) -> torch.dtype:
+    name = str(dtype).removeprefix("torch.")
+    if name not in get_args(Dtype):
+        raise ValueError(f"dtype {name!r} is not one of {', '.join(get_args(Dtype))}")
+    found: torch.dtype = getattr(torch, name)
+    return found
 
 
 def _device(wanted: str | torch.device | None) -> torch.device:
