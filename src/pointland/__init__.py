@@ -8,26 +8,33 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pointland.auditing import Progress, Run, audit, read_run
+    from pointland.extraction import extract
     from pointland.lid.denoising_loss import DenoisingLoss, denoising_loss
     from pointland.lid.estimate import LidEstimate
     from pointland.lid.flipd import Flipd, flipd, flipd_exact
+    from pointland.mitigate import Guard
     from pointland.models import load
+    from pointland.prompts import attribute, screen
     from pointland.report import summarize, write_report
     from pointland.report.compare import compare
 
 _WHERE = {
     "DenoisingLoss": "lid",
     "Flipd": "lid",
+    "Guard": "mitigate",
     "LidEstimate": "lid",
     "Progress": "auditing",
     "Run": "auditing",
+    "attribute": "prompts",
     "audit": "auditing",
     "compare": "report.compare",
     "denoising_loss": "lid",
+    "extract": "extraction",
     "flipd": "lid",
     "flipd_exact": "lid",
     "load": "models",
     "read_run": "auditing",
+    "screen": "prompts",
     "summarize": "report",
     "write_report": "report",
 }
@@ -35,16 +42,20 @@ _WHERE = {
 __all__ = [  # the names above
     "DenoisingLoss",
     "Flipd",
+    "Guard",
     "LidEstimate",
     "Progress",
     "Run",
+    "attribute",
     "audit",
     "compare",
     "denoising_loss",
+    "extract",
     "flipd",
     "flipd_exact",
     "load",
     "read_run",
+    "screen",
     "summarize",
     "write_report",
 ]

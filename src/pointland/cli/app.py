@@ -14,6 +14,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from pointland.cli.benchmark import benchmark
+from pointland.cli.extract import extract
+from pointland.cli.generate import generate
+from pointland.cli.prompts import attribute, prompts
 
 NOTHING_FLAGGED, FLAGGED, UNUSABLE, NO_SPACE, INTERRUPTED = 0, 10, 2, 3, 130
 
@@ -26,6 +29,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(benchmark, name="benchmark")
+app.command()(extract)
+app.command()(generate)
+app.command()(prompts)
+app.command()(attribute)
 
 
 def main() -> NoReturn:
@@ -97,6 +104,9 @@ def audit(
         str | None,
         typer.Option(help="What MODEL was fine-tuned from, or an early checkpoint: judge by the LID minus that one's."),
     ] = None,
+    lora: Annotated[
+        str | None, typer.Option(help="LoRA weights to add to MODEL: a file, a folder or a hub id.")
+    ] = None,
     also: Annotated[
         list[str] | None,
         typer.Option(
@@ -130,6 +140,7 @@ def audit(
         labels=labels,
         sigma=sigma,
         reference_model=reference_model,
+        lora=lora,
         also=also or [],
         fdr=fdr,
         decide_by=decide_by,

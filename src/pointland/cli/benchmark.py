@@ -75,6 +75,27 @@ def detection(
 
 
 @benchmark.command()
+def mitigation(
+    model: Annotated[
+        Path | None, typer.Argument(help="A pipeline trained on planted pictures; the bundled miniature if left out.")
+    ] = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="images.npz of pointland.demo.train, the pictures that MODEL was trained on.")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Mitigation, once each; all of them if left out.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for table and plot.")] = Path("benchmark"),
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 2,
+    steps: Annotated[int, typer.Option(min=2, help="Sampling steps.")] = 25,
+    attack: Annotated[bool, typer.Option(help="Search embeddings that bring the pictures back.")] = True,
+    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, ...")] = None,
+) -> None:
+    """Measure what mitigations reach on memorized and normal prompts, and under attack. Exits 1 when a claim fails."""
+    from pointland.cli.mitigation import run_mitigation
+
+    raise typer.Exit(0 if run_mitigation(model, archive, method or [], out, seeds, steps, attack, device) else 1)
+
+
+@benchmark.command()
 def plant(
     images: Annotated[Path, typer.Argument(help="Folder of pictures to deal out, with captions if there are any.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for train/, held_out/, labels.csv and a card.")],

@@ -28,6 +28,7 @@ def extract(
         typer.Option(help="What samples are compared by: perceptual, pixels[:SIZE], sscd:FILE or dinov2:DIRECTORY."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
+    lora: Annotated[str | None, typer.Option(help="LoRA weights that were audited with the model.")] = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, ...")] = None,
 ) -> None:
     """Ask the model for the most suspicious pictures of RUN, count what it gives back, and show it in the report."""
@@ -48,7 +49,7 @@ def extract(
     console = Console(stderr=True)
     quiet()
     with console.status(f"Loading {source}"):
-        loaded = load(source, device=device)
+        loaded = load(source, device=device, lora=lora)
     ways = tuple(way) if way else (("caption", "partial") if loaded.conditional else ("partial",))
     with Progress(console=console, transient=True) as bars:
         bar = bars.add_task("Sampling", total=None)

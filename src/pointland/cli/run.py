@@ -32,6 +32,7 @@ def run_audit(
     labels: Path | None,
     sigma: str,
     reference_model: str | None,
+    lora: str | None = None,
     also: list[str],
     fdr: float,
     decide_by: str | None,
@@ -54,7 +55,7 @@ def run_audit(
     quiet()
     tasks = tasks_of(images, captions, reference, reference_captions)  # before the model: bad input fails at once
     with console.status(Text(f"Loading {model}")):
-        loaded = load(model, device=device, dtype=cast(Dtype, dtype))
+        loaded = load(model, device=device, dtype=cast(Dtype, dtype), lora=lora)
         base = None if reference_model is None else load(reference_model, device=device, dtype=cast(Dtype, dtype))
     if dry_run:
         return _dry_run(loaded, base, also, tasks, scale, n_draws, n_probes, batch_size, seed, console)

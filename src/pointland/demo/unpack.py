@@ -76,9 +76,9 @@ def unpack(folder: Path, *, extended: bool = False, copies: bool = False) -> Dem
     return demo
 
 
-def bundled() -> Iterator[tuple[NDArray[np.uint8], dict[str, str]]]:
-    """Yield every bundled picture, grey ``(32, 32)``, with its row of the planted truth, as the archive has them."""
-    with np.load(ARCHIVE) as archive:
+def bundled(source: Path = ARCHIVE) -> Iterator[tuple[NDArray[np.uint8], dict[str, str]]]:
+    """Yield every picture of an archive, grey ``(32, 32)``, with its row of the planted truth, in its order."""
+    with np.load(source) as archive:
         pictures, truth = archive["images"], str(archive["truth"])
     yield from zip(pictures, csv.DictReader(io.StringIO(truth)), strict=True)
 

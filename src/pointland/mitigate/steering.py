@@ -123,10 +123,11 @@ def steered(pipe: Any, model: PromptedModel, rule: Rule, *, scale: float | None 
         if wanted is None:
             return None
         changed = unconditional + (wanted - unconditional) / step.scale
+        rows = (wanted != step.guided).flatten(1).any(1).nonzero().flatten()  # the others stay as they are, to the bit
         new = given.clone()
-        half = slice(0, b) if conditional_first else slice(b, None)
         mean = model.output(changed, step.x, step.sigma).to(given.dtype)
-        new[half, : mean.shape[1]] = mean  # a learned variance, in the channels that follow, stays as it is
+        half = rows if conditional_first else rows + b
+        new[half, : mean.shape[1]] = mean[rows]  # a learned variance, in the channels that follow, stays
         return _with_tensor(output, new)
 
     handle = model.network.register_forward_hook(hook, with_kwargs=True)

@@ -1,0 +1,1 @@
+"""What mitigations reach on planted truth, and whether they can be undone."""

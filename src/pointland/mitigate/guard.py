@@ -1,0 +1,350 @@
+"""The guard: a diffusers pipeline that does not show what its model has memorized, used as the pipeline itself.
+
+    guard = pointland.Guard.calibrated(pipe, my_prompts, rate=0.01)
+    image = guard("a prompt", generator=generator).images[0]
+
+Before every call the guard asks what the pipeline is about to do (its noise and conditions, no evaluation), measures a
+signal there for every image (three evaluations by default, of a hundred that 50 steps take), and decides. Where no
+image is suspicious the pipeline is called exactly as it would have been, from the same noise: every image is the same
+to the byte. A suspicious one is drawn from other noise, mitigated, refused, or only recorded. The pipeline itself is
+not changed: prompts in a batch, negative prompts, callbacks, offloading work as without the guard.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor
+
+from pointland.mitigate.mitigation import Mitigation
+from pointland.mitigate.one_image import black, draws_its_own, n_steps, of_one, other_noise, rows_of, started_from
+from pointland.mitigate.opening import Opening
+from pointland.mitigate.peek import BudgetUsed, first_call, limited, random_numbers_kept
+from pointland.mitigate.signal import Signal, Trigger, conformal_rank
+from pointland.mitigate.steering import counting
+from pointland.mitigate.trigger_words import DroppedWords
+from pointland.model import PromptedModel
+from pointland.models.diffusers import from_pipeline
+from pointland.prompts.objectives import Freedom, guidance_norm
+
+Action = Literal["mitigate", "reseed", "refuse", "record"]
+Taken = Literal["none", "recorded", "mitigated", "reseeded", "refused"]
+JUMP_TO = 0.3
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the guard decided for one image.
+
+    Attributes:
+        prompt: As it came.
+        signal: The signal, high for memorized; ``None`` if it could not be measured, which counts as suspicious.
+        suspicious: Whether it is above the threshold.
+        taken: What was done.
+        words: The same for people.
+        after: The signal of what was sampled from in the end.
+        evaluations: Network evaluations beyond those of plain sampling.
+    """
+
+    prompt: str
+    signal: float | None
+    suspicious: bool
+    taken: Taken
+    words: str
+    after: float | None
+    evaluations: float
+
+
+class Guard:
+    """Wrap a text-to-image pipeline; call it as the pipeline.
+
+    Attributes:
+        pipe: The pipeline.
+        trigger: Signal and threshold.
+        decisions: What was decided, one an image, oldest first.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        threshold: float | Trigger,
+        on_memorized: str = "mitigate",
+        *,
+        mitigation: Mitigation | None = None,
+        budget: int = 60,
+        model: PromptedModel | None = None,
+        record: Path | str | None = None,
+    ) -> None:
+        """Wrap a pipeline.
+
+        Args:
+            pipe: A loaded diffusers text-to-image pipeline.
+            threshold: Level of the signal above which an image is suspicious, or a trigger with a signal of its own;
+                :meth:`calibrated` finds it.
+            on_memorized: What is then done: ``mitigate``; ``reseed`` (other noise, until the signal is normal);
+                ``refuse`` (a black image); ``record`` (nothing but the record).
+            mitigation: How to mitigate; by default the triggering words are dropped until the signal is normal, and the
+                prompt as a whole where that does not suffice.
+            budget: Network evaluations that may be spent on a suspicious image beyond those of plain sampling; when it
+                is used up, the image is refused.
+            model: The model of the pipeline's modules; made from it by default.
+            record: File that every decision is added to, one JSON object a line.
+
+        Raises:
+            ValueError: If the action is unknown, the pipeline takes no prompts, or the budget does not pay one signal.
+        """
+        if on_memorized not in get_args(Action):
+            raise ValueError(f"on_memorized {on_memorized!r} is not one of {', '.join(get_args(Action))}")
+        self.pipe, self.on_memorized, self.budget = pipe, on_memorized, budget
+        self.model = _prompted(pipe) if model is None else model
+        self.trigger = threshold if isinstance(threshold, Trigger) else Trigger(threshold, default_signal(self.model))
+        if self.trigger.threshold is None:
+            raise ValueError("the guard needs a threshold; Guard.calibrated finds one on prompts of your own")
+        self.mitigation = DroppedWords(self.trigger) if mitigation is None else mitigation
+        self.record = None if record is None else Path(record)
+        self.decisions: list[Judged] = []
+
+    @classmethod
+    def calibrated(
+        cls,
+        pipe: Any,
+        normal_prompts: Sequence[str],
+        rate: float = 0.01,
+        on_memorized: str = "mitigate",
+        *,
+        signal: Signal | None = None,
+        seed: int = 0,
+        batch_size: int = 16,
+        model: PromptedModel | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> "Guard":
+        """Wrap a pipeline, with the threshold that a share ``rate`` of normal prompts exceeds.
+
+        Args:
+            pipe: As for :class:`Guard`.
+            normal_prompts: Prompts of your own, nearly all unmemorized; at least ``1 / rate - 1``.
+            rate: Share of normal prompts that may be found suspicious: the threshold is a conformal quantile, so that
+                it holds for new prompts of the kind, on average.
+            on_memorized: As for :class:`Guard`.
+            signal: What is measured; see :func:`default_signal`.
+            seed: Of the noise the prompts are measured from.
+            batch_size: Prompts measured together.
+            model: As for :class:`Guard`.
+            arguments: What the pipeline will be called with: ``num_inference_steps``, ``guidance_scale``, ...
+            settings: The other settings of :class:`Guard`.
+
+        Cost:
+            The signal's, a prompt.
+        """
+        made = _prompted(pipe) if model is None else model
+        measure = default_signal(made) if signal is None else signal
+        rank = conformal_rank(len(normal_prompts), rate)
+        guard = cls(pipe, Trigger(float("inf"), measure), on_memorized, model=made, **settings)
+        values: list[float] = []
+        for first in range(0, len(normal_prompts), batch_size):
+            part = list(normal_prompts[first : first + batch_size])
+            generators = [torch.Generator().manual_seed(seed + first + i) for i in range(len(part))]
+            start = guard._about_to(part, {**(arguments or {}), "generator": generators})
+            values += measure(start, start.condition, range(len(part))).tolist()
+        return cls(pipe, Trigger(sorted(values)[rank - 1], measure), on_memorized, model=made, **settings)
+
+    def __call__(self, prompt: str | Sequence[str] | None = None, **arguments: Any) -> Any:
+        """Sample as the pipeline would, and decide for every image.
+
+        Args:
+            prompt: One or several.
+            arguments: The pipeline's own, by name.
+
+        Returns:
+            What the pipeline returns. In a batch with suspicious images these are sampled apart from the others.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else None if prompt is None else list(prompt)
+        if prompts is None:
+            raise ValueError("the guard needs the prompt; pass it also where prompt_embeds are given, for the record")
+        start = self._about_to(prompts, arguments)
+        values = self.trigger.measured(start)
+        suspicious = self.trigger.above(values)
+        judged = [
+            Judged(text, _finite(value), False, "none", "", _finite(value), spent)
+            for text, value, spent in zip(start.prompts, values, start.spent, strict=True)
+        ]
+        if not suspicious or self.on_memorized == "record":
+            for row in suspicious:
+                judged[row] = _with(
+                    judged[row], "recorded", "sampled as it came", judged[row].signal, judged[row].evaluations
+                )
+            self._keep(judged)
+            return self._plainly(prompts, arguments)
+        images = self._apart(start, suspicious, judged, arguments)
+        self._keep(judged)
+        return self._output(images, arguments)
+
+    def _apart(
+        self, start: Opening, suspicious: Sequence[int], judged: list[Judged], arguments: Mapping[str, Any]
+    ) -> list[Any]:
+        """Sample the suspicious images by the action and the others plainly."""
+        images: list[Any] = [None] * len(judged)
+        ordinary = [row for row in range(len(judged)) if row not in {*suspicious}]
+        if ordinary:
+            for row, image in zip(ordinary, self._sampled(start, ordinary, start.latents, arguments), strict=True):
+                images[row] = image
+        for row in suspicious:
+            match self.on_memorized:
+                case "reseed":
+                    images[row], judged[row] = self._reseeded(start, row, judged[row], arguments)
+                case "mitigate":
+                    images[row], judged[row] = self._mitigated(start, row, judged[row], arguments)
+                case _:
+                    judged[row] = _with(judged[row], "refused", "refused", None, judged[row].evaluations)
+            if images[row] is None:
+                images[row] = black(start, arguments)
+        return images
+
+    def _reseeded(
+        self, start: Opening, row: int, was: Judged, arguments: Mapping[str, Any]
+    ) -> tuple[Any | None, Judged]:
+        """Draw other noise until the signal is normal, as long as the budget lasts."""
+        one, tries = of_one(start, row), 0
+        while one.spent[0] + was.evaluations <= self.budget:  # one more signal
+            noise = other_noise(one.latents, row, tries := tries + 1)
+            value = self.trigger.measured(started_from(one, noise))
+            if not self.trigger.above(value):
+                image = self._sampled(start, [row], noise, arguments)[0]
+                return image, _with(was, "reseeded", f"other noise, draw {tries}", _finite(value[0]), one.spent[0])
+        return None, _with(was, "refused", f"no normal noise in {tries} draws: refused", None, one.spent[0])
+
+    def _mitigated(
+        self, start: Opening, row: int, was: Judged, arguments: Mapping[str, Any]
+    ) -> tuple[Any | None, Judged]:
+        """Mitigate one image, as long as the budget lasts."""
+        given = rows_of(arguments, [row])
+        if not draws_its_own(arguments):
+            given["latents"] = start.latents[row : row + 1]
+        generator = given.pop("generator", None)
+        for name in ("num_images_per_prompt", "return_dict"):
+            given.pop(name, None)
+        generators = generator if isinstance(generator, list) else [torch.Generator().manual_seed(0)]
+        plain = n_steps(self.pipe, arguments) * (2 if start.scale > 1 else 1)
+        try:
+            with limited(self.model.network, plain + self.budget), counting(self.model.network) as counter:
+                made = self.mitigation(self.pipe, [start.prompts[row]], generators, None, model=self.model, **given)
+        except BudgetUsed:
+            words = f"not mitigated within {self.budget} evaluations: refused"
+            return None, _with(was, "refused", words, None, was.evaluations + plain + self.budget)
+        decision, cost = made.decisions[0], was.evaluations + counter.rows - plain
+        return made.images[0], _with(was, "mitigated", decision.words, _finite(decision.after), max(cost, 0.0))
+
+    def _sampled(self, start: Opening, rows: Sequence[int], latents: Tensor, arguments: Mapping[str, Any]) -> list[Any]:
+        """Let the pipeline sample some of the images, each once, from this noise."""
+        given = {**rows_of(arguments, rows), "num_images_per_prompt": 1, "return_dict": True}
+        if "prompt_embeds" not in given:
+            given["prompt"] = [start.prompts[row] for row in rows]
+        if latents is not start.latents:
+            given["latents"] = latents
+        elif not draws_its_own(arguments):
+            given["latents"] = latents[list(rows)]
+        return list(self.pipe(**given).images)
+
+    def _plainly(self, prompts: Sequence[str], arguments: Mapping[str, Any]) -> Any:
+        return self.pipe(**_prompted_arguments(prompts, arguments))
+
+    def _about_to(self, prompts: Sequence[str], arguments: Mapping[str, Any]) -> Opening:
+        """Ask the pipeline what it is about to do, and leave all random numbers as they were."""
+        per_prompt = int(arguments.get("num_images_per_prompt") or 1)
+        rows = [prompt for prompt in prompts for _ in range(per_prompt)]
+        if not rows:
+            raise ValueError("got no prompt; pass at least one")
+        given = _prompted_arguments(prompts, arguments)
+        x, sigma = first_call(self.pipe, self.model, given)
+        x, sigma = x[: len(rows)], sigma[: len(rows)].to(x)
+        with torch.no_grad():
+            condition = self.model.condition(rows)
+            negative: Any = given.get("negative_prompt")
+            shared = negative is None or isinstance(negative, str)
+            each = [negative] * len(prompts) if shared else list(negative)
+            others = [text for text in each for _ in range(per_prompt)]
+            base = self.model.condition(others)
+            if "prompt_embeds" in given:
+                condition = condition.with_states(given["prompt_embeds"].repeat_interleave(per_prompt, 0))
+            if "negative_prompt_embeds" in given:
+                base = base.with_states(given["negative_prompt_embeds"].repeat_interleave(per_prompt, 0))
+        latents = self._noise(x, condition.states.dtype, given)
+        rest = {name: value for name, value in given.items() if name not in ("latents", "prompt", "generator")}
+        scale, nothing = float(getattr(self.pipe, "guidance_scale", 1.0)), [0.0] * len(rows)
+        made = (tuple(rows), condition, base, latents, x, sigma, scale, None, rest, nothing)
+        start = Opening(self.pipe, self.model, *made)
+        straight = start.stretch.reshape(-1, *(1,) * (x.ndim - 1)) * latents.float()
+        if not torch.allclose(straight, x, rtol=1e-2, atol=1e-2 * float(x.abs().max())):  # half precision
+            raise ValueError(
+                f"{type(self.pipe).__name__} starts from something else than the noise of its generator; the guard is "
+                "for text-to-image pipelines that start from pure noise"
+            )
+        return start
+
+    def _noise(self, x: Tensor, dtype: torch.dtype, given: Mapping[str, Any]) -> Tensor:
+        """Return the noise that the pipeline draws, and leave its random numbers as they were."""
+        if given.get("latents") is not None:
+            return torch.as_tensor(given["latents"]).to(x.device)
+        from diffusers.utils.torch_utils import randn_tensor
+
+        with random_numbers_kept(given.get("generator")):
+            noise: Tensor = randn_tensor(x.shape, generator=given.get("generator"), device=x.device, dtype=dtype)
+        return noise
+
+    def _output(self, images: list[Any], arguments: Mapping[str, Any]) -> Any:
+        """Return images as the pipeline returns them."""
+        if isinstance(images[0], Tensor):
+            joined: Any = torch.stack(images)
+        elif arguments.get("output_type") == "np":
+            import numpy as np
+
+            joined = np.stack(images)
+        else:
+            joined = images
+        if arguments.get("return_dict", True) is False:
+            return (joined, None)
+        from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
+
+        return StableDiffusionPipelineOutput(joined, None)
+
+    def _keep(self, judged: Sequence[Judged]) -> None:
+        self.decisions += judged
+        if self.record is not None:
+            with self.record.open("a", encoding="utf-8") as stream:
+                stream.writelines(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in judged)
+
+
+def default_signal(model: PromptedModel) -> Signal:
+    """Return the guidance norm after one step under the prompt, three evaluations.
+
+    A model whose guidance is distilled has no difference of two predictions: there it is the freedom that the prompt
+    leaves at the start, memorized when low.
+    """
+    if getattr(model, "distilled", False):
+        return Signal(Freedom(slope="finite-difference"), "low")
+    return Signal(guidance_norm, sigma=model.levels.nearest(JUMP_TO).sigma, n_steps=1)
+
+
+def _prompted(pipe: Any) -> PromptedModel:
+    model = from_pipeline(pipe)
+    if not hasattr(model, "condition"):  # isinstance would read every property, the weights' hash among them
+        raise ValueError(f"{type(pipe).__name__} takes no prompts: there is nothing to guard")
+    return cast(PromptedModel, model)
+
+
+def _prompted_arguments(prompts: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pipeline's arguments: the prompts, or the embeddings that stand for them."""
+    return {**arguments} if "prompt_embeds" in arguments else {"prompt": list(prompts), **arguments}
+
+
+def _with(was: Judged, taken: Taken, words: str, after: float | None, evaluations: float) -> Judged:
+    return replace(was, suspicious=True, taken=taken, words=words, after=after, evaluations=evaluations)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,186 @@
+"""The opening: what a pipeline is about to do with its arguments, known before its network is called at all.
+
+Whatever acts before sampling needs the point from which it starts, its noise scale and the conditions. The pipeline
+itself is asked: it is run until it would call its network for the first time, and stopped there, which costs no
+evaluation. Its generators are put back and drawn from once, as the pipeline would, so that what follows starts from the
+same noise, to the byte.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pointland.mitigate.mitigation import Callback, Decision, Generated
+from pointland.mitigate.peek import first_call
+from pointland.mitigate.steering import Rule, counting, steered
+from pointland.model import Condition, PromptedModel
+
+REFUSED = {
+    "num_images_per_prompt": "repeat the prompt, with a generator for each image",
+    "return_dict": "images are returned as Generated.images",
+    "prompt": "prompts are the second argument",
+    "generator": "generators are the third argument",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """A pipeline about to sample.
+
+    Attributes:
+        pipe: The pipeline.
+        model: The model of its modules.
+        prompts: One an image.
+        condition: What the prompts become, or the embeddings that were given instead.
+        base: What the negative prompts become.
+        latents: Starting noise as the pipeline takes it, shape ``(b, *event)``.
+        x: Where sampling starts in the one coordinate, same shape, float32.
+        sigma: Noise scale there, shape ``(b,)``.
+        scale: The pipeline's guidance scale.
+        callback: The user's own.
+        arguments: What else the pipeline is called with.
+        spent: Evaluations so far, one number an image; grows.
+        generators: One an image, for samplers that draw more noise on the way; already past the starting noise.
+    """
+
+    pipe: Any
+    model: PromptedModel
+    prompts: tuple[str, ...]
+    condition: Condition
+    base: Condition
+    latents: Float[Tensor, "b *event"]
+    x: Float[Tensor, "b *event"]
+    sigma: Float[Tensor, " b"]
+    scale: float
+    callback: Callback | None
+    arguments: Mapping[str, Any]
+    spent: list[float]
+    generators: Sequence[torch.Generator] | None = None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether embeddings were given, so that the prompts' words do not matter."""
+        return "prompt_embeds" in self.arguments
+
+    @property
+    def stretch(self) -> Float[Tensor, " b"]:
+        """How much longer ``x`` is than ``latents``, which point the same way."""
+        x, latents = self.x.flatten(1), self.latents.float().flatten(1)
+        return (x * latents).sum(-1) / latents.square().sum(-1)
+
+    @contextmanager
+    def charging(self, rows: Sequence[int], *, backward: bool = False) -> Iterator[None]:
+        """Charge what is evaluated inside a ``with`` block to these images evenly, a backward pass as two more."""
+        with counting(self.model.network) as counter:
+            yield
+        for row in rows:
+            self.spent[row] += counter.rows * (3 if backward else 1) / len(rows)
+
+    def sample(
+        self,
+        decisions: Sequence[Decision],
+        *,
+        condition: Condition | None = None,
+        latents: Float[Tensor, "b *event"] | None = None,
+        rule: Rule | None = None,
+    ) -> Generated:
+        """Let the pipeline sample, from another condition or noise or under a rule where given.
+
+        ``decisions`` are read after sampling, so that a rule may still write into the list.
+        """
+        arguments = dict(self.arguments)
+        if condition is not None:
+            arguments |= {"prompt_embeds": condition.states, **condition.others}
+        elif not self.embedded:
+            arguments["prompt"] = list(self.prompts)
+        if self.callback is not None:
+            arguments["callback_on_step_end"] = self.callback
+        if self.generators is not None:
+            arguments["generator"] = list(self.generators)
+        start = self.latents if latents is None else latents
+        under = nullcontext() if rule is None else steered(self.pipe, self.model, rule)
+        with self.charging(range(len(self.prompts))), under:
+            images = self.pipe(**arguments, latents=start).images
+        return Generated(list(images), list(self.spent), list(decisions))
+
+
+def opening(
+    pipe: Any,
+    prompts: Sequence[str],
+    generators: Sequence[torch.Generator],
+    callback: Callback | None,
+    model: PromptedModel | None,
+    arguments: Mapping[str, Any],
+) -> Opening:
+    """Ask a pipeline what it is about to do; arguments as for :class:`~pointland.mitigate.Mitigation`.
+
+    Raises:
+        ValueError: If there is not one generator a prompt, an argument is not the pipeline's to get, or the pipeline
+            starts from something else than noise of its generators.
+    """
+    _check(prompts, generators, callback, arguments)
+    if model is None:
+        model = _model_of(pipe)
+    given = dict(arguments)
+    if "prompt_embeds" not in given:
+        given["prompt"] = list(prompts)
+    x, sigma = first_call(pipe, model, {**given, "generator": list(generators)})
+    x, sigma = x[: len(prompts)], sigma[: len(prompts)].to(x)
+    with torch.no_grad():
+        condition = model.condition(list(prompts))
+        if "prompt_embeds" in given:
+            condition = condition.with_states(given["prompt_embeds"])
+        base = model.condition(_negative(arguments.get("negative_prompt"), len(prompts)))
+        if "negative_prompt_embeds" in given:
+            base = base.with_states(given["negative_prompt_embeds"])
+    latents = given.pop("latents", None)
+    if latents is None:
+        from diffusers.utils.torch_utils import randn_tensor
+
+        latents = randn_tensor(x.shape, generator=list(generators), device=x.device, dtype=condition.states.dtype)
+    rest = {name: value for name, value in arguments.items() if name != "latents"}
+    scale = float(pipe.guidance_scale)
+    kept = (pipe, model, tuple(prompts), condition, base, latents, x, sigma, scale, callback, rest)
+    made = Opening(*kept, spent=[0.0] * len(prompts), generators=list(generators))
+    straight = made.stretch.reshape(-1, *(1,) * (x.ndim - 1)) * latents.float()
+    if not torch.allclose(straight, x, rtol=1e-2, atol=1e-2 * float(x.abs().max())):  # half precision
+        raise ValueError(
+            f"{type(pipe).__name__} starts from something else than the noise of its generators; mitigations act on "
+            "text-to-image pipelines that start from pure noise"
+        )
+    return made
+
+
+def _model_of(pipe: Any) -> PromptedModel:
+    from pointland.models.diffusers import from_pipeline
+
+    model = from_pipeline(pipe)
+    if not isinstance(model, PromptedModel):
+        raise ValueError(f"{type(pipe).__name__} takes no prompts: there is nothing that a mitigation could act on")
+    return model
+
+
+def _negative(negative: str | Sequence[str] | None, b: int) -> list[str | None]:
+    return [negative] * b if negative is None or isinstance(negative, str) else list(negative)
+
+
+def _check(
+    prompts: Sequence[str],
+    generators: Sequence[torch.Generator],
+    callback: Callback | None,
+    arguments: Mapping[str, Any],
+) -> None:
+    if isinstance(prompts, str) or len(prompts) == 0:
+        raise ValueError(f"prompts must be a list of at least one prompt, got {prompts!r}")
+    if len(generators) != len(prompts):
+        raise ValueError(f"got {len(generators)} generators for {len(prompts)} prompts; pass one a prompt")
+    for name, instead in REFUSED.items():
+        if name in arguments:
+            raise ValueError(f"{name} cannot be passed on: {instead}")
+    if callback is not None and "callback_on_step_end" in arguments:
+        raise ValueError("got both callback and callback_on_step_end; pass one of them")
