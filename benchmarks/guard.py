@@ -25,7 +25,7 @@ from pointland.cli.run import quiet
 from pointland.demo import MINIATURE
 from pointland.demo.unpack import ARCHIVE, bundled
 from pointland.mitigate import Guard
-from pointland.mitigate.pipeline import load_pipeline
+from pointland.models.loading import load_pipeline
 from pointland.verdict import auroc, clopper_pearson
 
 BATCH = 50
@@ -57,7 +57,7 @@ def main() -> None:
     far = np.array([distances(image, pictures).min() for image in plain[len(asked) :]])
     own = np.array([distances(plain[i], pictures)[i // 3] for i in range(len(asked))])
     memorizing = own < far.min()
-    settings_of = {"arguments": arguments, "batch_size": BATCH, "model": model}
+    settings_of: dict[str, Any] = {"arguments": arguments, "batch_size": BATCH, "model": model}
     guards = {"one draw": Guard.calibrated(pipe, calibration, 0.01, "refuse", **settings_of)}
     result: dict[str, Any] = {
         "command": "OMP_NUM_THREADS=1 python benchmarks/guard.py",

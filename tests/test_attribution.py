@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_a_causal_encoder_hears_nothing_of_later_words(model: StableDiffusion, p
 def test_gradients_are_slopes_of_the_embeddings(model: StableDiffusion) -> None:
     """Moving one word's embedding along its gradient changes the objective by the gradient's norm."""
     found = attribute(model, PROMPT, of_states(6), starts=at_start, n_draws=1)  # type: ignore[arg-type]  # objective
-    table = dict(text_encoders(model))["text_encoder"]
+    table: Any = dict(text_encoders(model))["text_encoder"]
     number = model.tokenizer("f").input_ids[1]
     row = table.weight.detach()[number].clone()
 

@@ -1,6 +1,5 @@
 """Objectives against independent implementations, their gradients against differences, and the laws of items."""
 
-
 import pytest
 import torch
 from torch import Tensor
@@ -92,11 +91,13 @@ def test_neighbors_change_nothing(
     model: StableDiffusion, asked: tuple[Tensor, Condition, Condition], name: str
 ) -> None:
     x, condition, base = asked
-    settings = {"keys": KEYS[1:]}
-    alone = {"flipd": Flipd(**settings), "freedom": Freedom(**settings)}.get(name, OBJECTIVES[name])
-    if "differences" in name:
-        kind = Flipd if name.startswith("flipd") else Freedom
-        alone = kind(keys=KEYS[1:], slope="finite-difference")
+    named: dict[str, Objective] = {
+        "flipd": Flipd(keys=KEYS[1:]),
+        "flipd by differences": Flipd(keys=KEYS[1:], slope="finite-difference"),
+        "freedom": Freedom(keys=KEYS[1:]),
+        "freedom by differences": Freedom(keys=KEYS[1:], slope="finite-difference"),
+    }
+    alone = named.get(name, OBJECTIVES[name])
     both = OBJECTIVES[name](model, x, SIGMA, condition, base).detach()
     single = alone(model, x[1:], SIGMA, condition.select([1]), base.select([1])).detach()
     torch.testing.assert_close(both[1:], single, rtol=1e-3, atol=0.02)  # of differences of float32

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -99,7 +100,7 @@ def test_edges_shared_by_all_starts_are_the_memorized_picture_s() -> None:
 
 def test_attention_without_preference_has_the_entropy_of_all_tokens(model: StableDiffusion) -> None:
     batch = batch_of(model, torch.zeros(2, 4, 8, 8), ["a boot", "a coat"])  # type: ignore[arg-type]  # any model
-    layers = cross_attention(model.network)
+    layers: list[Any] = list(cross_attention(model.network))
     kept = [layer.to_k.weight.detach().clone() for layer in layers]
     tokens = model.tokenizer.model_max_length
     varied = AttentionEntropyStart(HIGH)(batch)["attention_entropy_start"]

@@ -86,13 +86,15 @@ def mitigation(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for table and plot.")] = Path("benchmark"),
     seeds: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 2,
     steps: Annotated[int, typer.Option(min=2, help="Sampling steps.")] = 25,
+    guidance: Annotated[float, typer.Option(min=1, help="Guidance scale.")] = 7.5,
     attack: Annotated[bool, typer.Option(help="Search embeddings that bring the pictures back.")] = True,
     device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, ...")] = None,
 ) -> None:
     """Measure what mitigations reach on memorized and normal prompts, and under attack. Exits 1 when a claim fails."""
     from pointland.cli.mitigation import run_mitigation
 
-    raise typer.Exit(0 if run_mitigation(model, archive, method or [], out, seeds, steps, attack, device) else 1)
+    held = run_mitigation(model, archive, method or [], out, seeds, steps, guidance, attack, device)
+    raise typer.Exit(0 if held else 1)
 
 
 @benchmark.command()

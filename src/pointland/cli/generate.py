@@ -36,7 +36,7 @@ def generate(
 
     from pointland.cli.run import quiet
     from pointland.mitigate.named import NAMES, mitigation
-    from pointland.mitigate.pipeline import load_pipeline
+    from pointland.models.loading import load_pipeline
 
     if mitigate not in NAMES:
         raise ValueError(f"there is no mitigation {mitigate!r}; choose among {', '.join(NAMES)}")

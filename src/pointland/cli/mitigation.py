@@ -14,6 +14,7 @@ def run_mitigation(
     out: Path,
     seeds: int,
     steps: int,
+    guidance: float,
     attack: bool,
     device: str | None,
 ) -> bool:
@@ -46,6 +47,7 @@ def run_mitigation(
         names=methods or NAMES,
         seeds=seeds,
         steps=steps,
+        guidance=guidance,
         attack=Attack() if attack else None,
         device=device,
         progress=lambda words: console.print(words, highlight=False, markup=False),

@@ -75,7 +75,7 @@ class Guard:
         on_memorized: str = "mitigate",
         *,
         mitigation: Mitigation | None = None,
-        budget: int = 60,
+        budget: int = 200,
         model: PromptedModel | None = None,
         record: Path | str | None = None,
     ) -> None:

@@ -20,6 +20,8 @@ from pointland.mitigate.peek import first_call
 from pointland.mitigate.steering import Rule, counting, steered
 from pointland.model import Condition, PromptedModel
 
+POOLED = ("pooled_projections", "text_embeds")  # as SD3 and FLUX, and SDXL, call the same
+MASKS = ("encoder_attention_mask",)
 REFUSED = {
     "num_images_per_prompt": "repeat the prompt, with a generator for each image",
     "return_dict": "images are returned as Generated.images",
@@ -95,7 +97,8 @@ class Opening:
         """
         arguments = dict(self.arguments)
         if condition is not None:
-            arguments |= {"prompt_embeds": condition.states, **condition.others}
+            arguments = {name: value for name, value in arguments.items() if not name.startswith("negative_prompt")}
+            arguments |= _embedded(condition, "") | _embedded(self.base, "negative_")
         elif not self.embedded:
             arguments["prompt"] = list(self.prompts)
         if self.callback is not None:
@@ -163,6 +166,15 @@ def _model_of(pipe: Any) -> PromptedModel:
     if not isinstance(model, PromptedModel):
         raise ValueError(f"{type(pipe).__name__} takes no prompts: there is nothing that a mitigation could act on")
     return model
+
+
+def _embedded(condition: Condition, sign: str) -> dict[str, Tensor]:
+    """Return a condition as the arguments by which pipelines take it; ``sign`` is ``negative_`` or nothing."""
+    found = {f"{sign}prompt_embeds": condition.states}
+    names = ((POOLED, "pooled_prompt_embeds"), (MASKS, "prompt_attention_mask"))
+    return found | {
+        f"{sign}{name}": value for those, name in names for key, value in condition.others.items() if key in those
+    }
 
 
 def _negative(negative: str | Sequence[str] | None, b: int) -> list[str | None]:

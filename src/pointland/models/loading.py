@@ -5,12 +5,14 @@ import json
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import torch
 from torch import nn
 
+from pointland.model import PromptedModel
 from pointland.models.diffusers import FAMILIES, Family, from_pipeline
+from pointland.models.diffusers.dit import DiT
 from pointland.models.diffusers.families import unsupported
 from pointland.models.lora import fuse
 
@@ -54,6 +56,47 @@ def load(
         ValueError: If the model is of an unsupported class, brings its own code, keeps its weights as pickles, or has
             missing or non-finite weights. The message says what to do.
     """
+    pipe, name = _checked(model, device, dtype, lora, lora_scale, variant)
+    made = from_pipeline(pipe, name=name, size=size)
+    made.origin.check_finite()
+    return made
+
+
+def load_pipeline(
+    model: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: Dtype | torch.dtype = "float32",
+    lora: str | Path | None = None,
+    lora_scale: float = 1.0,
+    variant: str | None = None,
+) -> "tuple[DiffusionPipeline, PromptedModel]":
+    """Load a whole text-to-image pipeline for sampling, with the same care, and the model of its modules.
+
+    Its safety checker is left out: it looks for other things than copies. Arguments and errors are those of
+    :func:`load`.
+
+    Raises:
+        ValueError: Also if the pipeline takes no prompts.
+    """
+    pipe, name = _checked(model, device, dtype, lora, lora_scale, variant)
+    made = from_pipeline(pipe, name=name)
+    if not hasattr(made, "condition") or isinstance(made, DiT):
+        raise ValueError(f"{model} takes no prompts: there is nothing to generate from")
+    made.origin.check_finite()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, cast(PromptedModel, made)
+
+
+def _checked(
+    model: str | Path,
+    device: str | torch.device | None,
+    dtype: Dtype | torch.dtype,
+    lora: str | Path | None,
+    lora_scale: float,
+    variant: str | None,
+) -> "tuple[DiffusionPipeline, str]":
+    """Return the pipeline of a directory or hub id, and its name."""
     source = str(model)
     place = Path(model)
     local = place.exists()
@@ -68,9 +111,7 @@ def load(
     pipe = _assemble(source, index, precision, target, variant)
     if lora is not None:
         fuse(pipe, lora, lora_scale)
-    made = from_pipeline(pipe, name=place.resolve().name if local else source, size=size)
-    made.origin.check_finite()
-    return made
+    return pipe, place.resolve().name if local else source
 
 
 def _assemble(
