@@ -15,25 +15,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from pointland.mitigate.mitigation import Mitigation
 from pointland.mitigate.one_image import black, draws_its_own, n_steps, of_one, other_noise, rows_of, started_from
-from pointland.mitigate.opening import Opening
-from pointland.mitigate.peek import BudgetUsed, first_call, limited, random_numbers_kept
+from pointland.mitigate.opening import Opening, model_of, opened
+from pointland.mitigate.peek import BudgetUsed, limited
 from pointland.mitigate.signal import Signal, Trigger, conformal_rank
 from pointland.mitigate.steering import counting
 from pointland.mitigate.trigger_words import DroppedWords
 from pointland.model import PromptedModel
-from pointland.models.diffusers import from_pipeline
 from pointland.prompts.objectives import Freedom, guidance_norm
+from pointland.prompts.signals import JUMP_TO
 
 Action = Literal["mitigate", "reseed", "refuse", "record"]
 Taken = Literal["none", "recorded", "mitigated", "reseeded", "refused"]
-JUMP_TO = 0.3
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Guard:
         if on_memorized not in get_args(Action):
             raise ValueError(f"on_memorized {on_memorized!r} is not one of {', '.join(get_args(Action))}")
         self.pipe, self.on_memorized, self.budget = pipe, on_memorized, budget
-        self.model = _prompted(pipe) if model is None else model
+        self.model = model_of(pipe) if model is None else model
         self.trigger = threshold if isinstance(threshold, Trigger) else Trigger(threshold, default_signal(self.model))
         if self.trigger.threshold is None:
             raise ValueError("the guard needs a threshold; Guard.calibrated finds one on prompts of your own")
@@ -141,7 +140,7 @@ class Guard:
         Cost:
             The signal's, a prompt.
         """
-        made = _prompted(pipe) if model is None else model
+        made = model_of(pipe) if model is None else model
         measure = default_signal(made) if signal is None else signal
         rank = conformal_rank(len(normal_prompts), rate)
         guard = cls(pipe, Trigger(float("inf"), measure), on_memorized, model=made, **settings)
@@ -259,42 +258,7 @@ class Guard:
         rows = [prompt for prompt in prompts for _ in range(per_prompt)]
         if not rows:
             raise ValueError("got no prompt; pass at least one")
-        given = _prompted_arguments(prompts, arguments)
-        x, sigma = first_call(self.pipe, self.model, given)
-        x, sigma = x[: len(rows)], sigma[: len(rows)].to(x)
-        with torch.no_grad():
-            condition = self.model.condition(rows)
-            negative: Any = given.get("negative_prompt")
-            shared = negative is None or isinstance(negative, str)
-            each = [negative] * len(prompts) if shared else list(negative)
-            others = [text for text in each for _ in range(per_prompt)]
-            base = self.model.condition(others)
-            if "prompt_embeds" in given:
-                condition = condition.with_states(given["prompt_embeds"].repeat_interleave(per_prompt, 0))
-            if "negative_prompt_embeds" in given:
-                base = base.with_states(given["negative_prompt_embeds"].repeat_interleave(per_prompt, 0))
-        latents = self._noise(x, condition.states.dtype, given)
-        rest = {name: value for name, value in given.items() if name not in ("latents", "prompt", "generator")}
-        scale, nothing = float(getattr(self.pipe, "guidance_scale", 1.0)), [0.0] * len(rows)
-        made = (tuple(rows), condition, base, latents, x, sigma, scale, None, rest, nothing)
-        start = Opening(self.pipe, self.model, *made)
-        straight = start.stretch.reshape(-1, *(1,) * (x.ndim - 1)) * latents.float()
-        if not torch.allclose(straight, x, rtol=1e-2, atol=1e-2 * float(x.abs().max())):  # half precision
-            raise ValueError(
-                f"{type(self.pipe).__name__} starts from something else than the noise of its generator; the guard is "
-                "for text-to-image pipelines that start from pure noise"
-            )
-        return start
-
-    def _noise(self, x: Tensor, dtype: torch.dtype, given: Mapping[str, Any]) -> Tensor:
-        """Return the noise that the pipeline draws, and leave its random numbers as they were."""
-        if given.get("latents") is not None:
-            return torch.as_tensor(given["latents"]).to(x.device)
-        from diffusers.utils.torch_utils import randn_tensor
-
-        with random_numbers_kept(given.get("generator")):
-            noise: Tensor = randn_tensor(x.shape, generator=given.get("generator"), device=x.device, dtype=dtype)
-        return noise
+        return opened(self.pipe, self.model, rows, _prompted_arguments(prompts, arguments))
 
     def _output(self, images: list[Any], arguments: Mapping[str, Any]) -> Any:
         """Return images as the pipeline returns them."""
@@ -328,13 +292,6 @@ def default_signal(model: PromptedModel) -> Signal:
     if getattr(model, "distilled", False):
         return Signal(Freedom(slope="finite-difference"), "low")
     return Signal(guidance_norm, sigma=model.levels.nearest(JUMP_TO).sigma, n_steps=1)
-
-
-def _prompted(pipe: Any) -> PromptedModel:
-    model = from_pipeline(pipe)
-    if not hasattr(model, "condition"):  # isinstance would read every property, the weights' hash among them
-        raise ValueError(f"{type(pipe).__name__} takes no prompts: there is nothing to guard")
-    return cast(PromptedModel, model)
 
 
 def _prompted_arguments(prompts: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, Any]:

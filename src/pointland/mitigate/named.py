@@ -18,8 +18,8 @@ from pointland.mitigate.signal import Signal, Trigger, calibrated
 from pointland.mitigate.trigger_words import DroppedWords
 from pointland.model import PromptedModel
 from pointland.prompts.objectives import Flipd, ScoreNorm, guidance_norm
+from pointland.prompts.signals import JUMP_TO
 
-JUMP = 0.4  # where the guidance norm is looked at after one jump from the start
 TRIGGERED: dict[str, Callable[[Trigger], Mitigation]] = {
     "tokens": lambda trigger: AddedWords("tokens", trigger=trigger),
     "numbers": lambda trigger: AddedWords("numbers", trigger=trigger),
@@ -37,7 +37,7 @@ UNTIL_NORMAL: dict[str, Callable[[Trigger], Mitigation]] = {
     "embedding": lambda trigger: OptimizedEmbedding(trigger),
     "embedding-score": lambda trigger: OptimizedEmbedding(trigger, descend=at_jump(ScoreNorm())),
     "embedding-flipd": lambda trigger: OptimizedEmbedding(
-        trigger, descend=Signal(Flipd(slope="finite-difference"), "low", JUMP, 1)
+        trigger, descend=Signal(Flipd(slope="finite-difference"), "low", JUMP_TO, 1)
     ),
 }
 STEPWISE = ("clip-guidance", "clip-score", "hold-freedom")
@@ -46,7 +46,7 @@ NAMES = ("none", *UNTIL_NORMAL, *TRIGGERED, *STEPWISE)
 
 def at_jump(objective: Any = guidance_norm) -> Signal:
     """Return the signal of an objective after one jump from the start under the caption."""
-    return Signal(objective, sigma=JUMP, n_steps=1)
+    return Signal(objective, sigma=JUMP_TO, n_steps=1)
 
 
 def mitigation(

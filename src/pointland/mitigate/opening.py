@@ -8,20 +8,22 @@ same noise, to the byte.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pointland.mitigate.mitigation import Callback, Decision, Generated
-from pointland.mitigate.peek import first_call
+from pointland.mitigate.peek import first_call, random_numbers_kept
 from pointland.mitigate.steering import Rule, counting, steered
 from pointland.model import Condition, PromptedModel
 
-POOLED = ("pooled_projections", "text_embeds")  # as SD3 and FLUX, and SDXL, call the same
-MASKS = ("encoder_attention_mask",)
+NAMES = (  # of the network's arguments in the families, and of the pipelines' for the same
+    (("pooled_projections", "text_embeds"), "pooled_prompt_embeds"),
+    (("encoder_attention_mask",), "prompt_attention_mask"),
+)
 REFUSED = {
     "num_images_per_prompt": "repeat the prompt, with a generator for each image",
     "return_dict": "images are returned as Generated.images",
@@ -98,7 +100,7 @@ class Opening:
         arguments = dict(self.arguments)
         if condition is not None:
             arguments = {name: value for name, value in arguments.items() if not name.startswith("negative_prompt")}
-            arguments |= _embedded(condition, "") | _embedded(self.base, "negative_")
+            arguments |= embedded(condition, "") | embedded(self.base, "negative_")
         elif not self.embedded:
             arguments["prompt"] = list(self.prompts)
         if self.callback is not None:
@@ -127,58 +129,104 @@ def opening(
             starts from something else than noise of its generators.
     """
     _check(prompts, generators, callback, arguments)
-    if model is None:
-        model = _model_of(pipe)
-    given = dict(arguments)
-    if "prompt_embeds" not in given:
-        given["prompt"] = list(prompts)
-    x, sigma = first_call(pipe, model, {**given, "generator": list(generators)})
-    x, sigma = x[: len(prompts)], sigma[: len(prompts)].to(x)
-    with torch.no_grad():
-        condition = model.condition(list(prompts))
-        if "prompt_embeds" in given:
-            condition = condition.with_states(given["prompt_embeds"])
-        base = model.condition(_negative(arguments.get("negative_prompt"), len(prompts)))
-        if "negative_prompt_embeds" in given:
-            base = base.with_states(given["negative_prompt_embeds"])
-    latents = given.pop("latents", None)
-    if latents is None:
-        from diffusers.utils.torch_utils import randn_tensor
+    given = {**arguments} if "prompt_embeds" in arguments else {**arguments, "prompt": list(prompts)}
+    made = opened(pipe, model_of(pipe) if model is None else model, prompts, {**given, "generator": list(generators)})
+    if "latents" not in arguments:
+        drawn_noise(made.latents, list(generators))  # what follows draws on from there
+    return replace(made, callback=callback, generators=list(generators))
 
-        latents = randn_tensor(x.shape, generator=list(generators), device=x.device, dtype=condition.states.dtype)
-    rest = {name: value for name, value in arguments.items() if name != "latents"}
-    scale = float(pipe.guidance_scale)
-    kept = (pipe, model, tuple(prompts), condition, base, latents, x, sigma, scale, callback, rest)
-    made = Opening(*kept, spent=[0.0] * len(prompts), generators=list(generators))
+
+def opened(pipe: Any, model: PromptedModel, prompts: Sequence[str], arguments: Mapping[str, Any]) -> Opening:
+    """Ask a pipeline what it is about to do, and leave every random number as it was.
+
+    Args:
+        pipe: The pipeline.
+        model: The model of its modules.
+        prompts: One an image.
+        arguments: All that it is called with; where that is fewer prompts than images, they are repeated in turn.
+
+    Raises:
+        ValueError: If the pipeline starts from something else than noise of its generators.
+    """
+    x, sigma = first_call(pipe, model, arguments)
+    n = len(prompts)
+    x, sigma = x[:n], sigma[:n].to(x)
+    with torch.no_grad():
+        condition, base = model.condition(list(prompts)), model.condition(_negative(arguments, n))
+        condition, base = _given(condition, arguments, ""), _given(base, arguments, "negative_")
+    latents = arguments.get("latents")
+    if latents is None:
+        with random_numbers_kept(arguments.get("generator")):
+            latents = drawn_noise(x.to(condition.states.dtype), arguments.get("generator"))
+    rest = {name: value for name, value in arguments.items() if name not in ("latents", "prompt", "generator")}
+    kept = (pipe, model, tuple(prompts), condition, base, latents, x, sigma, float(pipe.guidance_scale), None, rest)
+    made = Opening(*kept, spent=[0.0] * n)
     straight = made.stretch.reshape(-1, *(1,) * (x.ndim - 1)) * latents.float()
     if not torch.allclose(straight, x, rtol=1e-2, atol=1e-2 * float(x.abs().max())):  # half precision
         raise ValueError(
-            f"{type(pipe).__name__} starts from something else than the noise of its generators; mitigations act on "
-            "text-to-image pipelines that start from pure noise"
+            f"{type(pipe).__name__} starts from something else than the noise of its generators; what acts before "
+            "sampling is for text-to-image pipelines that start from pure noise"
         )
     return made
 
 
-def _model_of(pipe: Any) -> PromptedModel:
+def drawn_noise(
+    like: Float[Tensor, "b *event"], generator: torch.Generator | list[torch.Generator] | None
+) -> Float[Tensor, "b *event"]:
+    """Draw noise as pipelines do."""
+    from diffusers.utils.torch_utils import randn_tensor
+
+    noise: Tensor = randn_tensor(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+    return noise
+
+
+def model_of(pipe: Any) -> PromptedModel:
+    """Return the model of a pipeline's modules.
+
+    Raises:
+        ValueError: If the pipeline takes no prompts.
+    """
     from pointland.models.diffusers import from_pipeline
 
     model = from_pipeline(pipe)
-    if not isinstance(model, PromptedModel):
-        raise ValueError(f"{type(pipe).__name__} takes no prompts: there is nothing that a mitigation could act on")
-    return model
+    if not hasattr(model, "condition"):  # isinstance would read every property, the hash of all weights among them
+        raise ValueError(f"{type(pipe).__name__} takes no prompts: there is nothing that could be acted on")
+    return cast(PromptedModel, model)
 
 
-def _embedded(condition: Condition, sign: str) -> dict[str, Tensor]:
+def embedded(condition: Condition, sign: str) -> dict[str, Tensor]:
     """Return a condition as the arguments by which pipelines take it; ``sign`` is ``negative_`` or nothing."""
     found = {f"{sign}prompt_embeds": condition.states}
-    names = ((POOLED, "pooled_prompt_embeds"), (MASKS, "prompt_attention_mask"))
-    return found | {
-        f"{sign}{name}": value for those, name in names for key, value in condition.others.items() if key in those
+    return found | {f"{sign}{_argument(key)}": value for key, value in condition.others.items() if _argument(key)}
+
+
+def _negative(arguments: Mapping[str, Any], n: int) -> list[str | None]:
+    negative = arguments.get("negative_prompt")
+    if negative is None or isinstance(negative, str):
+        return [negative] * n
+    return [text for text in negative for _ in range(n // len(negative))]
+
+
+def _given(condition: Condition, arguments: Mapping[str, Any], sign: str) -> Condition:
+    """Return a condition with what of it was given as embeddings instead of text."""
+    states = arguments.get(f"{sign}prompt_embeds")
+    if states is None:
+        return condition
+    n, found = len(condition), {name: arguments.get(f"{sign}{name}") for _, name in NAMES}
+    others = {
+        key: _each(given, n) if (given := found.get(_argument(key))) is not None else value
+        for key, value in condition.others.items()
     }
+    return Condition(_each(states, n), others)
 
 
-def _negative(negative: str | Sequence[str] | None, b: int) -> list[str | None]:
-    return [negative] * b if negative is None or isinstance(negative, str) else list(negative)
+def _argument(key: str) -> str:
+    """Return the name by which pipelines take what the network takes as ``key``; nothing if they do not."""
+    return next((name for keys, name in NAMES if key in keys), "")
+
+
+def _each(states: Tensor, n: int) -> Tensor:
+    return states.repeat_interleave(n // len(states), 0)
 
 
 def _check(

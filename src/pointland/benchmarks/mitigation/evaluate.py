@@ -14,8 +14,9 @@ from pointland.benchmarks.mitigation.measures import Alignment, Yardstick, class
 from pointland.benchmarks.mitigation.truth import Prompts, Truth, read_truth
 from pointland.mitigate.mitigation import Mitigation
 from pointland.mitigate.named import NAMES, at_jump, mitigation
+from pointland.mitigate.opening import embedded
 from pointland.mitigate.signal import calibrated
-from pointland.model import PromptedModel
+from pointland.model import Condition, PromptedModel
 from pointland.models.diffusers.stable_diffusion_3 import StableDiffusion3
 from pointland.models.loading import load_pipeline
 
@@ -136,14 +137,14 @@ class Scene:
         return {"num_inference_steps": self.steps, "guidance_scale": self.guidance, **short}
 
     def draw(
-        self, method: Mitigation, prompts: Sequence[str], seeds: Sequence[int], states: torch.Tensor | None = None
+        self, method: Mitigation, prompts: Sequence[str], seeds: Sequence[int], attacked: Condition | None = None
     ) -> Drawn:
         """Sample every prompt under every seed, from embeddings where given."""
         jobs = [(i, seed) for i in range(len(prompts)) for seed in seeds]
         images, spent, acted = [], [], []
         for first in range(0, len(jobs), self.batch_size):
             part = jobs[first : first + self.batch_size]
-            more: dict[str, Any] = {} if states is None else {"prompt_embeds": states[[i for i, _ in part]]}
+            more: dict[str, Any] = {} if attacked is None else embedded(attacked.select([i for i, _ in part]), "")
             generators = [torch.Generator().manual_seed(1000 * seed + i) for i, seed in part]
             made = method(
                 self.pipe, [prompts[i] for i, _ in part], generators, model=self.model, **self.arguments, **more
@@ -229,17 +230,17 @@ def _unless_stepwise(name: str, trigger: Any) -> Any:
     return None if name in STEPWISE else trigger
 
 
-def _attacked(scene: Scene, attack: Attack, progress: Callable[[str], None]) -> torch.Tensor:
+def _attacked(scene: Scene, attack: Attack, progress: Callable[[str], None]) -> Condition:
     progress("searching embeddings that bring memorized pictures back")
     pictures = torch.from_numpy(scene.truth.memorized.pictures)[:, None].expand(-1, 3, -1, -1).contiguous()
     others = [scene.truth.normal.captions[i % len(scene.truth.normal)] for i in range(len(pictures))]
     with torch.no_grad():
         x0, start = scene.model.codec.encode(pictures), scene.model.condition(others)
-    return attack(scene.model, x0, start)
+    return start.with_states(attack(scene.model, x0, start))
 
 
 def _row(
-    name: str, scene: Scene, method: Mitigation, plain: Drawn | None, states: torch.Tensor | None
+    name: str, scene: Scene, method: Mitigation, plain: Drawn | None, attacked: Condition | None
 ) -> tuple[Row, Drawn]:
     truth, seeds = scene.truth, range(scene.seeds)
     memorized = scene.draw(method, truth.memorized.captions, seeds)
@@ -248,8 +249,8 @@ def _row(
     unit = 2 * scene.steps
     same = [np.array_equal(a, b) for a, b in zip(normal.images, (plain or normal).images, strict=True)]
     again = None
-    if states is not None:
-        back = scene.draw(method, truth.memorized.captions, range(1), states)
+    if attacked is not None:
+        back = scene.draw(method, truth.memorized.captions, range(1), attacked)
         again = float(scene.measure.copies(back.images, truth.memorized.pictures).mean())
     row = Row(
         method=name,
