@@ -55,6 +55,7 @@ def methods(trigger: Trigger) -> dict[str, Mitigation]:
         "late": mitigate.LateGuidance(trigger=trigger),
         "opposite": mitigate.LateGuidance(3.2, -2.0, trigger),
         "minimum": mitigate.GuidanceAfterMinimum(trigger=trigger),
+        "attention": mitigate.ScaledAttention(3.0, trigger),
         "sail": mitigate.Sail(trigger, target=0.0, n_steps=1, n_candidates=2),
         "han": mitigate.HanPerImage(trigger, target=0.0, n_steps=2),
         "han-steps": mitigate.HanSteps(trigger, unguided=2),
@@ -303,3 +304,18 @@ def test_objectives_signed_so_that_memorized_is_high(pipe: Any, model: Any) -> N
     assert isinstance(high, Tensor)
     torch.testing.assert_close(high, -low)
     assert start.spent == [4.0] * 3
+
+
+def test_scaled_attention_is_the_attention_with_that_logit_and_mask(pipe: Any, model: Any) -> None:
+    """Factor 1 and no padding to mask is plain sampling; where there is padding it is not."""
+    full = " ".join("abcdefghijklmnopqrstuvwxyz"[i % 26] for i in range(40))
+    arguments: dict[str, Any] = {"num_inference_steps": 2, "output_type": "np"}
+    plain = mitigate.Plain()(pipe, [full], generators(1), model=model, **arguments)
+    same = mitigate.ScaledAttention(1.0)(pipe, [full], generators(1), model=model, **arguments)
+    np.testing.assert_allclose(plain.images[0], same.images[0], atol=1e-5)
+    short = mitigate.ScaledAttention(1.0)(pipe, ["a"], generators(1), model=model, **arguments)
+    assert (
+        np.abs(short.images[0] - mitigate.Plain()(pipe, ["a"], generators(1), model=model, **arguments).images[0]).max()
+        > 1e-4
+    )
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in pipe.unet.modules())

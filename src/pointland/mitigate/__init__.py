@@ -1,6 +1,7 @@
 """Acting on a pipeline: steering it while it samples, mitigations, the guard."""
 
 from pointland.mitigate.clipping import ClippedGuidance, norm_of
+from pointland.mitigate.cross_attention import ScaledAttention
 from pointland.mitigate.embedding import OptimizedEmbedding
 from pointland.mitigate.freedom import GuidedFreedom, HeldFreedom
 from pointland.mitigate.guard import Guard, Judged, default_signal
@@ -42,6 +43,7 @@ __all__ = [
     "Rewritten",
     "Rule",
     "Sail",
+    "ScaledAttention",
     "Signal",
     "Step",
     "Trigger",

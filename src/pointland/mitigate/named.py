@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from pointland.mitigate.clipping import ClippedGuidance, Norm, norm_of
+from pointland.mitigate.cross_attention import ScaledAttention
 from pointland.mitigate.embedding import WEN, OptimizedEmbedding
 from pointland.mitigate.freedom import GuidedFreedom, HeldFreedom
 from pointland.mitigate.guidance_schedule import GuidanceAfterMinimum, LateGuidance
@@ -28,6 +29,7 @@ TRIGGERED: dict[str, Callable[[Trigger], Mitigation]] = {
     "late-guidance": lambda trigger: LateGuidance(trigger=trigger),
     "opposite-guidance": lambda trigger: LateGuidance(3.18, -2.0, trigger),
     "guidance-minimum": lambda trigger: GuidanceAfterMinimum(trigger=trigger),
+    "attention": lambda trigger: ScaledAttention(trigger=trigger),
     "sail": lambda trigger: Sail(trigger),
     "han-steps": lambda trigger: HanSteps(trigger),
     "han": lambda trigger: HanPerImage(trigger, n_steps=50),
