@@ -15,6 +15,7 @@ import pipelines
 from pointland.mitigate import Signal, Trigger, counting
 from pointland.mitigate.guard import Guard
 from pointland.model import Condition, PromptedModel
+from pointland.models.diffusers import from_pipeline
 
 NEVER, ALWAYS = float("inf"), float("-inf")
 
@@ -230,3 +231,70 @@ def test_bad_input_says_what_to_do(pipe: Any) -> None:
         Guard(pipe, 1.0)([])
     with pytest.raises(ValueError, match=r"Guard\.calibrated"):
         Guard(pipe, Trigger(None))
+
+
+@pytest.mark.parametrize("action", ["mitigate", "reseed", "refuse", "record"])
+@pytest.mark.parametrize("generator", ["process", "one", "list"])
+def test_random_numbers_go_on_as_without_it(pipe: Any, action: str, generator: str) -> None:
+    """So that asking again gives other noise, also where the first was refused."""
+
+    def state_after(call: Any) -> Tensor:
+        torch.manual_seed(3)
+        one = torch.Generator().manual_seed(3)
+        ways: dict[str, dict[str, Any]] = {"process": {}, "one": {"generator": one}, "list": {"generator": [one]}}
+        call(["a boot"], **arguments(), **ways[generator])
+        state: Tensor = torch.get_rng_state() if generator == "process" else one.get_state()
+        return state
+
+    assert torch.equal(state_after(Guard(pipe, WORDS, action, budget=20)), state_after(pipe))
+
+
+def test_one_prompt_and_one_negative_prompt_as_text(pipe: Any) -> None:
+    texts = {"negative_prompt": "bad", "generator": torch.Generator().manual_seed(0)}
+    plain = images_of(pipe("a boot", **arguments(), **texts))[0]
+    texts["generator"] = torch.Generator().manual_seed(0)
+    np.testing.assert_array_equal(images_of(Guard(pipe, NEVER)("a boot", **arguments(), **texts))[0], plain)
+    for action in ("mitigate", "reseed", "refuse"):
+        assert len(Guard(pipe, WORDS, action, budget=20)("a boot", **arguments(), **texts).images) == 1
+
+
+def test_without_the_prompt_is_not_the_negative_prompt(pipe: Any) -> None:
+    negative = {"negative_prompt": "a felt t-shirt"}
+    guarded = Guard(pipe, WORDS)("a coat", **arguments(), **negative, generator=torch.Generator().manual_seed(0))
+    plain = pipe("", **arguments(), **negative, generator=torch.Generator().manual_seed(0))
+    difference = images_of(guarded)[0].astype(float) - images_of(plain)[0]
+    assert np.abs(difference).max() <= 1
+
+
+FAMILIES: dict[str, Any] = {
+    "xl": pipelines.stable_diffusion_xl,
+    "3": pipelines.stable_diffusion_3,
+    "flux": pipelines.flux,
+    "pixart": lambda folder: pipelines.pixart(told_size=False),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_guarded(family: str, tmp_path: Path) -> None:
+    """Idle, to the byte; acting, by every action, in every form of an image."""
+    pipe = FAMILIES[family](tmp_path)
+    pipe.set_progress_bar_config(disable=True)
+    model: Any = from_pipeline(pipe, size=(32, 32)) if family == "flux" else from_pipeline(pipe)
+    height, width = model.codec.size
+    settings: dict[str, Any] = {"num_inference_steps": 2, "height": height, "width": width}
+    if family == "pixart":
+        settings |= {"use_resolution_binning": False, "clean_caption": False}
+
+    def generators() -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+
+    idle = Guard(pipe, NEVER, model=model)
+    plain = pipe(["a boot", "a coat"], **settings, generator=generators()).images
+    for one, other in zip(plain, idle(["a boot", "a coat"], **settings, generator=generators()).images, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    for action in ("mitigate", "reseed", "refuse", "record"):
+        guard = Guard(pipe, Trigger(ALWAYS, idle.trigger.signal), action, model=model)
+        for kind in ("pil", "np", "latent"):
+            made = guard(["a boot", "a coat"], **settings, output_type=kind, generator=generators()).images
+            assert len(made) == 2
+            assert np.asarray(made[0]).shape == np.asarray(made[1]).shape

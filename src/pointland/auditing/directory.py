@@ -60,6 +60,15 @@ def read_run(folder: Path | str) -> Run:
     return Run(place, read_record(place), _read_parts(place / "rows"), _read_parts(place / "failed", FAILED))
 
 
+def check_pictures(run: Run) -> None:
+    """Raise ``ValueError`` if a run is not one of pictures."""
+    if run.record.get("kind") == "prompts":
+        raise ValueError(
+            f"{run.folder} is a run of `pointland prompts`, whose result is prompts.parquet; give the folder of "
+            "`pointland audit -o`"
+        )
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """Read ``run.json``; errors as in :func:`read_run`."""
     path = folder / "run.json"

@@ -34,6 +34,7 @@ def extract(
     """Ask the model for the most suspicious pictures of RUN, count what it gives back, and show it in the report."""
     from rich.console import Console
     from rich.progress import Progress
+    from rich.text import Text
 
     from pointland import extraction
     from pointland.auditing.directory import read_record
@@ -48,7 +49,7 @@ def extract(
     source = model or _source(run, record)
     console = Console(stderr=True)
     quiet()
-    with console.status(f"Loading {source}"):
+    with console.status(Text(f"Loading {source}")):
         loaded = load(source, device=device, lora=lora)
     ways = tuple(way) if way else (("caption", "partial") if loaded.conditional else ("partial",))
     with Progress(console=console, transient=True) as bars:

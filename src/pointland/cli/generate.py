@@ -37,6 +37,7 @@ def generate(
     from pointland.cli.run import quiet
     from pointland.mitigate.named import NAMES, mitigation
     from pointland.models.loading import load_pipeline
+    from pointland.prompts import read_prompts
 
     if mitigate not in NAMES:
         raise ValueError(f"there is no mitigation {mitigate!r}; choose among {', '.join(NAMES)}")
@@ -45,7 +46,7 @@ def generate(
     console = Console(stderr=True)
     pipe, known = load_pipeline(model, device=device, dtype=dtype)  # type: ignore[arg-type]  # checked there
     arguments: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance}
-    usual = _lines(str(normal)) if normal is not None else []
+    usual = [each.text for each in read_prompts(normal)] if normal is not None else []
     with console.status("Learning what is normal"):
         method = mitigation(mitigate, pipe, known, usual, rate=rate, **arguments)
     jobs = [(i, prompt, seed + n) for i, prompt in enumerate(words) for n in range(seeds)]

@@ -32,6 +32,7 @@ from pointland.verdict import clopper_pearson
 
 FOLDER = "extraction"
 BATCH, POOL = 32, 2000
+LARGEST = 64  # side in pixels that pictures are compared at unless a descriptor is given
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("key", "way", "part", "reason")),
@@ -83,7 +84,7 @@ def extract(
         sigma: Noise of ``partial`` and ``cyclic``; by default twice the pictures' standard deviation in model space.
         rate: Share of pictures never seen that may count as given back.
         controls: Reference pictures that are asked for too, at most; counting needs at least ``1 / rate - 1``.
-        descriptor: What samples are compared by; pixels at the model's size by default, which alone can compare parts.
+        descriptor: What samples are compared by; by default pixels, at most 64 a side. Pixels alone can compare parts.
         seed: Of all draws.
         progress: Called with samples made and in all.
 
@@ -100,9 +101,11 @@ def extract(
         ``top * seeds`` times and compares all with every picture.
     """
     folder = Path(run_folder)
-    run, _ = without_overlap(directory.read_run(folder))
+    run = directory.read_run(folder)
+    directory.check_pictures(run)
+    run, _ = without_overlap(run)
     asked = _check(run, model, ways, seeds)
-    made = Pixels(max(model.codec.size)) if descriptor is None else descriptor
+    made = Pixels(min(max(model.codec.size), LARGEST)) if descriptor is None else descriptor
     chosen = read(run, _suspicious(run, top), "audited", model, made)
     never_seen = read(run, _first(run, "reference", controls), "reference", model, made)
     pool = read(run, _first(run, "audited", POOL), "audited", model, made)
@@ -110,8 +113,9 @@ def extract(
         raise ValueError(f"none of the pictures of {folder} can be read any more; put them back where they were")
     others = np.concatenate([those.vectors for those in (pool, never_seen) if those.keys])
     hashes = [*pool.hashes, *never_seen.hashes]
-    masks = _masks(chosen, pool) if isinstance(made, Pixels) else None
-    total, done = (len(chosen.keys) + len(never_seen.keys)) * seeds * len(asked), 0
+    masks = _masks(chosen, pool, made.side) if isinstance(made, Pixels) else None
+    n = len(chosen.keys)
+    total, done = seeds * sum(n if way == "free" else n + len(never_seen.keys) for way in asked), 0
     (folder / FOLDER).mkdir(exist_ok=True)
     rows: list[dict[str, Any]] = []
 
@@ -125,14 +129,14 @@ def extract(
         settings: dict[str, Any] = {"guidance": guidance, "steps": steps, "cycles": cycles, "seed": seed}
         settings["sigma"] = _partial_sigma(model, chosen) if sigma is None else sigma
         given = _samples(model, chosen, way, seeds, settings, tick)
-        if way == "free":  # one set of samples, compared with every picture
-            shared = given.reshape(1, -1, *given.shape[2:])
-            given = np.broadcast_to(shared, (len(given), *shared.shape[1:]))
-            known = np.broadcast_to(shared, (len(never_seen.keys), *shared.shape[1:]))
-        else:
-            known = _samples(model, never_seen, way, seeds, settings, tick)
         vectors = _described(made, given)
-        chance = _described(made, known)
+        if way == "free":  # one set of samples, compared with every picture
+            shared, flat = given.reshape(1, -1, *given.shape[2:]), vectors.reshape(1, -1, vectors.shape[2])
+            given = np.broadcast_to(shared, (n, *shared.shape[1:]))
+            vectors = np.broadcast_to(flat, (n, *flat.shape[1:]))
+            chance = np.broadcast_to(flat, (len(never_seen.keys), *flat.shape[1:]))
+        else:
+            chance = _described(made, _samples(model, never_seen, way, seeds, settings, tick))
         nulls: dict[bytes, NDArray[np.float64]] = {}
         for i, key in enumerate(chosen.keys):
             if way == "caption" and chosen.captions[i] is None:
@@ -179,7 +183,7 @@ def _check(run: Run, model: Model, ways: Sequence[str], seeds: int) -> tuple[Way
     if recorded != loaded:
         raise ValueError(
             f"{run.folder} is a run of {run.record['model'].get('name')} with other weights than the model given "
-            f"({model.identity.get('name')}); give the model that was audited"
+            f"({model.identity.get('name')}); give the model that was audited, with its LoRA if it had one"
         )
     known = tuple(way for way in WAYS if way in ways)
     if len(known) != len(set(ways)) or not ways:
@@ -207,12 +211,10 @@ def _first(run: Run, role: str, n: int) -> list[int]:
     return list({hashes[i]: i for i in reversed(mine)}.values())[::-1][:n]
 
 
-def _masks(chosen: Pictures, pool: Pictures) -> NDArray[np.bool_]:
+def _masks(chosen: Pictures, pool: Pictures, side: int) -> NDArray[np.bool_]:
     """Return where every chosen picture agrees with its template group, among all that were read, a row a picture."""
-    masks = template_masks(np.concatenate([chosen.pixels, pool.pixels]))[: len(chosen.keys)]
-    side = max(chosen.pixels.shape[2:])
-    if masks.shape[1:] != (side, side):  # descriptors are square
-        return np.ones((len(masks), 3 * side * side), dtype=bool)
+    images = (np.concatenate([chosen.vectors, pool.vectors]) * 255).round().astype(np.uint8)
+    masks = template_masks(images.reshape(-1, 3, side, side))[: len(chosen.keys)]
     return np.repeat(masks[:, None], 3, axis=1).reshape(len(masks), -1)
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pointland.mitigate.mitigation import Callback, Decision, Generated
-from pointland.mitigate.opening import Opening, opening
+from pointland.mitigate.opening import Opening, opening, with_row, without_prompt
 from pointland.mitigate.perturbation import untouched
 from pointland.mitigate.signal import Signal, Trigger
 from pointland.model import PromptedModel
@@ -68,16 +68,16 @@ class OptimizedEmbedding:
         start = opening(pipe, prompts, generators, callback, model, arguments)
         values = self.trigger.measured(start)
         decisions = [untouched(value, prompt) for value, prompt in zip(values, prompts, strict=True)]
-        states = start.condition.states.clone()
-        rows = self.trigger.above(values)
-        for row, found, after, taken in self._optimized(start, rows):
-            states[row] = found
-            words = f"embedding optimized in {taken} steps"
-            if not after <= self.goal and self.fall_back:
-                states[row] = start.base.states[row]
-                words += ", not normal even then: sampled without the prompt"
-            decisions[row] = Decision(True, words, values[row], after)
-        return start.sample(decisions, condition=start.condition.with_states(states))
+        condition = start.condition
+        for row, found, after, taken in self._optimized(start, self.trigger.above(values)):
+            one, words = start.condition.select([row]).with_states(found[None]), f"embedding optimized in {taken} steps"
+            if after <= self.goal or not self.fall_back:
+                decisions[row] = Decision(True, words, values[row], after)
+            else:
+                one, words = without_prompt(start), f"{words}, not normal even then: sampled without the prompt"
+                decisions[row] = Decision(True, words, values[row])
+            condition = with_row(condition, row, one)
+        return start.sample(decisions, condition=condition)
 
     @property
     def goal(self) -> float:

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from pointland.mitigate.mitigation import Mitigation
 from pointland.mitigate.one_image import black, draws_its_own, n_steps, of_one, other_noise, rows_of, started_from
-from pointland.mitigate.opening import Opening, model_of, opened
+from pointland.mitigate.opening import Opening, drawn_noise, for_each, model_of, opened
 from pointland.mitigate.peek import BudgetUsed, limited
-from pointland.mitigate.signal import Signal, Trigger, conformal_rank
+from pointland.mitigate.signal import Signal, Trigger, calibrated
 from pointland.mitigate.steering import counting
 from pointland.mitigate.trigger_words import DroppedWords
 from pointland.model import PromptedModel
@@ -94,14 +94,14 @@ class Guard:
             record: File that every decision is added to, one JSON object a line.
 
         Raises:
-            ValueError: If the action is unknown, the pipeline takes no prompts, or the budget does not pay one signal.
+            ValueError: If the action is unknown, the pipeline takes no prompts, or there is no threshold.
         """
         if on_memorized not in get_args(Action):
             raise ValueError(f"on_memorized {on_memorized!r} is not one of {', '.join(get_args(Action))}")
         self.pipe, self.on_memorized, self.budget = pipe, on_memorized, budget
         self.model = model_of(pipe) if model is None else model
         self.trigger = threshold if isinstance(threshold, Trigger) else Trigger(threshold, default_signal(self.model))
-        if self.trigger.threshold is None:
+        if self.trigger.threshold is None or math.isnan(self.trigger.threshold):
             raise ValueError("the guard needs a threshold; Guard.calibrated finds one on prompts of your own")
         self.mitigation = DroppedWords(self.trigger) if mitigation is None else mitigation
         self.record = None if record is None else Path(record)
@@ -142,15 +142,14 @@ class Guard:
         """
         made = model_of(pipe) if model is None else model
         measure = default_signal(made) if signal is None else signal
-        rank = conformal_rank(len(normal_prompts), rate)
-        guard = cls(pipe, Trigger(float("inf"), measure), on_memorized, model=made, **settings)
-        values: list[float] = []
-        for first in range(0, len(normal_prompts), batch_size):
-            part = list(normal_prompts[first : first + batch_size])
-            generators = [torch.Generator().manual_seed(seed + first + i) for i in range(len(part))]
-            start = guard._about_to(part, {**(arguments or {}), "generator": generators})
-            values += measure(start, start.condition, range(len(part))).tolist()
-        return cls(pipe, Trigger(sorted(values)[rank - 1], measure), on_memorized, model=made, **settings)
+        if isinstance(normal_prompts, str):
+            raise ValueError("normal_prompts is one string; give a list of prompts")
+        generators = [torch.Generator().manual_seed(seed + i) for i in range(len(normal_prompts))]
+        given = for_each(arguments or {}, 1)
+        trigger = calibrated(
+            measure, pipe, normal_prompts, generators, rate=rate, model=made, batch_size=batch_size, **given
+        )
+        return cls(pipe, trigger, on_memorized, model=made, **settings)
 
     def __call__(self, prompt: str | Sequence[str] | None = None, **arguments: Any) -> Any:
         """Sample as the pipeline would, and decide for every image.
@@ -165,6 +164,7 @@ class Guard:
         prompts = [prompt] if isinstance(prompt, str) else None if prompt is None else list(prompt)
         if prompts is None:
             raise ValueError("the guard needs the prompt; pass it also where prompt_embeds are given, for the record")
+        arguments = for_each(arguments, len(prompts))
         start = self._about_to(prompts, arguments)
         values = self.trigger.measured(start)
         suspicious = self.trigger.above(values)
@@ -188,11 +188,16 @@ class Guard:
     ) -> list[Any]:
         """Sample the suspicious images by the action and the others plainly."""
         images: list[Any] = [None] * len(judged)
+        own = arguments["generator"] if draws_its_own(arguments) else None
+        if own is None and arguments.get("latents") is None:
+            drawn_noise(start.latents, arguments.get("generator"))  # so that the next call draws on, as it would have
         ordinary = [row for row in range(len(judged)) if row not in {*suspicious}]
         if ordinary:
             for row, image in zip(ordinary, self._sampled(start, ordinary, start.latents, arguments), strict=True):
                 images[row] = image
         for row in suspicious:
+            if own is not None and self.on_memorized != "mitigate":
+                drawn_noise(start.latents[row : row + 1], [own[row]])
             match self.on_memorized:
                 case "reseed":
                     images[row], judged[row] = self._reseeded(start, row, judged[row], arguments)
@@ -223,7 +228,7 @@ class Guard:
         """Mitigate one image, as long as the budget lasts."""
         given = rows_of(arguments, [row])
         if not draws_its_own(arguments):
-            given["latents"] = start.latents[row : row + 1]
+            given["latents"] = start.taken(start.latents[row : row + 1])
         generator = given.pop("generator", None)
         for name in ("num_images_per_prompt", "return_dict"):
             given.pop(name, None)
@@ -244,9 +249,9 @@ class Guard:
         if "prompt_embeds" not in given:
             given["prompt"] = [start.prompts[row] for row in rows]
         if latents is not start.latents:
-            given["latents"] = latents
+            given["latents"] = start.taken(latents)
         elif not draws_its_own(arguments):
-            given["latents"] = latents[list(rows)]
+            given["latents"] = start.taken(latents[list(rows)])
         return list(self.pipe(**given).images)
 
     def _plainly(self, prompts: Sequence[str], arguments: Mapping[str, Any]) -> Any:
@@ -271,7 +276,7 @@ class Guard:
         else:
             joined = images
         if arguments.get("return_dict", True) is False:
-            return (joined, None)
+            return (joined, None) if type(self.pipe).__name__ == "StableDiffusionPipeline" else (joined,)
         from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
 
         return StableDiffusionPipelineOutput(joined, None)

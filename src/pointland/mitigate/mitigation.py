@@ -20,7 +20,8 @@ class Decision:
         acted: Whether anything was changed; without, the image is the pipeline's own.
         words: What was done, for people.
         signal: The trigger's signal of the prompt as it came, high for memorized; ``None`` where none was asked.
-        after: The same signal of what was sampled from in the end, where it was measured.
+        after: The same signal of what was sampled from in the end; ``None`` where it was not measured, as without the
+            prompt.
         prompt: The prompt sampled from in the end; ``None`` if it is no longer text.
     """
 

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from pointland import draws
-from pointland.mitigate.opening import Opening
-
-EACH = ("prompt_2", "prompt_3", "negative_prompt", "negative_prompt_2", "negative_prompt_3")
+from pointland.mitigate.opening import EACH, Opening
 
 
 def rows_of(arguments: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
@@ -69,9 +67,9 @@ def black(start: Opening, arguments: Mapping[str, Any]) -> Any:
     )
     match arguments.get("output_type", "pil"):
         case "latent":
-            return torch.zeros_like(start.latents[0])
+            return torch.zeros_like(start.taken(start.latents)[0])
         case "pt":
-            return torch.zeros(3, height, width)
+            return torch.zeros(3, height, width, device=start.latents.device)
         case "np":
             import numpy as np
 

@@ -6,6 +6,7 @@ evaluation. Its generators are put back and drawn from once, as the pipeline wou
 same noise, to the byte.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ NAMES = (  # of the network's arguments in the families, and of the pipelines' f
     (("pooled_projections", "text_embeds"), "pooled_prompt_embeds"),
     (("encoder_attention_mask",), "prompt_attention_mask"),
 )
+EACH = ("prompt_2", "prompt_3", "negative_prompt", "negative_prompt_2", "negative_prompt_3")
 REFUSED = {
     "num_images_per_prompt": "repeat the prompt, with a generator for each image",
     "return_dict": "images are returned as Generated.images",
@@ -77,6 +79,11 @@ class Opening:
         x, latents = self.x.flatten(1), self.latents.float().flatten(1)
         return (x * latents).sum(-1) / latents.square().sum(-1)
 
+    def taken(self, latents: Float[Tensor, "b *event"]) -> Tensor:
+        """Return latents as the pipeline takes them: FLUX packs them."""
+        pack = getattr(self.model, "taken", None)
+        return latents if pack is None else pack(latents)
+
     @contextmanager
     def charging(self, rows: Sequence[int], *, backward: bool = False) -> Iterator[None]:
         """Charge what is evaluated inside a ``with`` block to these images evenly, a backward pass as two more."""
@@ -100,7 +107,7 @@ class Opening:
         arguments = dict(self.arguments)
         if condition is not None:
             arguments = {name: value for name, value in arguments.items() if not name.startswith("negative_prompt")}
-            arguments |= embedded(condition, "") | embedded(self.base, "negative_")
+            arguments |= embedded(condition, "") | embedded(self.base, "negative_") | {"negative_prompt": None}
         elif not self.embedded:
             arguments["prompt"] = list(self.prompts)
         if self.callback is not None:
@@ -108,9 +115,9 @@ class Opening:
         if self.generators is not None:
             arguments["generator"] = list(self.generators)
         start = self.latents if latents is None else latents
-        under = nullcontext() if rule is None else steered(self.pipe, self.model, rule)
+        under = nullcontext() if rule is None else steered(self.pipe, self.model, rule, scale=self.scale)
         with self.charging(range(len(self.prompts))), under:
-            images = self.pipe(**arguments, latents=start).images
+            images = self.pipe(**arguments, latents=self.taken(start)).images
         return Generated(list(images), list(self.spent), list(decisions))
 
 
@@ -129,11 +136,17 @@ def opening(
             starts from something else than noise of its generators.
     """
     _check(prompts, generators, callback, arguments)
+    arguments = for_each(arguments, len(prompts))
     given = {**arguments} if "prompt_embeds" in arguments else {**arguments, "prompt": list(prompts)}
     made = opened(pipe, model_of(pipe) if model is None else model, prompts, {**given, "generator": list(generators)})
     if "latents" not in arguments:
         drawn_noise(made.latents, list(generators))  # what follows draws on from there
     return replace(made, callback=callback, generators=list(generators))
+
+
+def for_each(arguments: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """Repeat texts that are given once for all ``n`` prompts, since prompts are passed as a list."""
+    return {name: [v] * n if name in EACH and isinstance(v, str) else v for name, v in arguments.items()}
 
 
 def opened(pipe: Any, model: PromptedModel, prompts: Sequence[str], arguments: Mapping[str, Any]) -> Opening:
@@ -159,7 +172,7 @@ def opened(pipe: Any, model: PromptedModel, prompts: Sequence[str], arguments: M
         with random_numbers_kept(arguments.get("generator")):
             latents = drawn_noise(x.to(condition.states.dtype), arguments.get("generator"))
     rest = {name: value for name, value in arguments.items() if name not in ("latents", "prompt", "generator")}
-    kept = (pipe, model, tuple(prompts), condition, base, latents, x, sigma, float(pipe.guidance_scale), None, rest)
+    kept = (pipe, model, tuple(prompts), condition, base, latents, x, sigma, _scale(pipe, arguments), None, rest)
     made = Opening(*kept, spent=[0.0] * n)
     straight = made.stretch.reshape(-1, *(1,) * (x.ndim - 1)) * latents.float()
     if not torch.allclose(straight, x, rtol=1e-2, atol=1e-2 * float(x.abs().max())):  # half precision
@@ -168,6 +181,24 @@ def opened(pipe: Any, model: PromptedModel, prompts: Sequence[str], arguments: M
             "sampling is for text-to-image pipelines that start from pure noise"
         )
     return made
+
+
+def _scale(pipe: Any, arguments: Mapping[str, Any]) -> float:
+    told = getattr(pipe, "guidance_scale", None)  # PixArt does not tell its own
+    default = inspect.signature(pipe.__call__).parameters["guidance_scale"].default
+    return float(arguments.get("guidance_scale", default) if told is None else told)
+
+
+def without_prompt(start: Opening) -> Condition:
+    """Return the condition of no prompt, one row; the negative prompt is another thing."""
+    with torch.no_grad():
+        return start.model.condition([None])
+
+
+def with_row(condition: Condition, row: int, other: Condition) -> Condition:
+    """Return the condition with one row, that of ``other``, in the place of its own."""
+    order = [len(condition) if i == row else i for i in range(len(condition))]
+    return condition.joined(other).select(order)
 
 
 def drawn_noise(

@@ -16,10 +16,10 @@ import torch
 
 from pointland.metrics.rms import root_mean_square
 from pointland.mitigate.mitigation import Callback, Decision, Generated
-from pointland.mitigate.opening import Opening, opening
+from pointland.mitigate.opening import Opening, opening, with_row, without_prompt
 from pointland.mitigate.perturbation import untouched
 from pointland.mitigate.signal import Signal, Trigger
-from pointland.model import Condition, PromptedModel
+from pointland.model import PromptedModel
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _until_normal(
     """Try each prompt's attempts in turn until its signal is normal, then sample."""
     values = trigger.measured(start)
     decisions = [untouched(v, prompt) for v, prompt in zip(values, start.prompts, strict=True)]
-    condition, base = start.condition, start.base
+    condition = start.condition
     for row in trigger.above(values):
         text, words, after, found = None, "no words to change", values[row], condition.select([row])
         for text, words in [] if start.embedded else attempts(start, row):  # noqa: B007  # the last is used below
@@ -147,12 +147,8 @@ def _until_normal(
             if not trigger.above([after]) or after is None:
                 break
         if after is not None and trigger.above([after]) and fall_back:
-            found, words, text = base.select([row]), f"{words}; not normal even then: sampled without the prompt", ""
-        condition = _with_row(condition, row, found)
+            found, after, text = without_prompt(start), None, ""
+            words = f"{words}; not normal even then: sampled without the prompt"
+        condition = with_row(condition, row, found)
         decisions[row] = Decision(True, words, values[row], after, text)
     return replace(start, condition=condition).sample(decisions, condition=condition)
-
-
-def _with_row(condition: Condition, row: int, other: Condition) -> Condition:
-    order = [len(condition) if i == row else i for i in range(len(condition))]
-    return condition.joined(other).select(order)

@@ -5,7 +5,7 @@ from pointland.prompts.attribution import Attribution, Rewrite, WordScore, at_st
 from pointland.prompts.objectives import Flipd, Freedom, Objective, ScoreNorm, guidance_norm, predictions
 from pointland.prompts.reading import Prompt, read_prompts
 from pointland.prompts.screening import Screening, screen
-from pointland.prompts.signals import Signal, signals
+from pointland.prompts.signals import SignalName, signals
 from pointland.prompts.words import Word, words_of
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
     "Rewrite",
     "ScoreNorm",
     "Screening",
-    "Signal",
+    "SignalName",
     "Word",
     "WordScore",
     "at_start",

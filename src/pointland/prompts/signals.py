@@ -35,8 +35,10 @@ from pointland.model import PromptedModel
 from pointland.noise import Levels
 from pointland.prompts.attention import AttentionEntropyStart
 
-Signal = Literal["jump", "guidance", "confidence", "edges", "sharpness", "cosine", "freedom", "attention", "trajectory"]
-DEFAULT: tuple[Signal, ...] = ("jump", "guidance")
+SignalName = Literal[
+    "jump", "guidance", "confidence", "edges", "sharpness", "cosine", "freedom", "attention", "trajectory"
+]
+DEFAULT: tuple[SignalName, ...] = ("jump", "guidance")
 DECIDE_BY = "guidance_norm_jump"
 JUMP_TO = 0.3  # see docs/prompts.md for the levels tried
 COSINE_LOW = 0.21  # sigma of the third from last of 50 DDIM steps of Stable Diffusion
@@ -63,9 +65,9 @@ def signals(
     Raises:
         ValueError: If there is no such signal, or a level is outside the model's.
     """
-    unknown = [name for name in names if name not in get_args(Signal)]
+    unknown = [name for name in names if name not in get_args(SignalName)]
     if unknown or not names:
-        raise ValueError(f"there is no signal {unknown[:1] or ''}; choose among {', '.join(get_args(Signal))}")
+        raise ValueError(f"there is no signal {unknown[:1] or ''}; choose among {', '.join(get_args(SignalName))}")
     start = float(model.levels.sigmas[-1]) if sigma is None else model.levels.nearest(sigma).sigma
     return [_made(model, name, start, n_draws, low) for name in dict.fromkeys(names)]
 

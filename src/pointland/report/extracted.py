@@ -1,5 +1,6 @@
 """What extraction found, as the report shows it: the nearest sample of every picture asked for, and counts."""
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -49,5 +50,5 @@ def _one(row: dict[str, Any]) -> Extracted:
         nearest=row["nearest"],
         threshold=row["threshold"],
         p=row["p"],
-        file=row["file"],
+        file=f"extraction/{PurePosixPath(row['file']).name}",  # of the run, whatever it says
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pointland.auditing.derived import deciding as deciding_of
 from pointland.auditing.derived import derive, without_overlap
-from pointland.auditing.directory import Run
+from pointland.auditing.directory import Run, check_pictures
 from pointland.report import cautions, copies, evidence
 from pointland.report.density import density
 from pointland.report.extracted import counts, extracted
@@ -62,6 +62,7 @@ def summarize(run: Run, *, fdr: float | None = None, labels: Mapping[str, str] |
         ValueError: If ``fdr`` is not in (0, 1), ``labels.csv`` lacks its header, or the run lacks the column that its
             verdict rests on.
     """
+    check_pictures(run)
     run, n_overlapping = without_overlap(run)
     run = derive(run)
     record = run.record

@@ -124,6 +124,10 @@ class Flux:
         """Turn the transformer's packed velocity into the denoised latents."""
         return self.schedule.denoised(unpacked(output, x.shape[2], x.shape[3]), x, sigma)
 
+    def taken(self, latents: Float[Tensor, "b *event"]) -> Tensor:
+        """Return latents as the pipeline takes them, one token of every 2 x 2 patch."""
+        return packed(latents)
+
     def output(
         self, denoised: Float[Tensor, "b *event"], x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]
     ) -> Tensor:
