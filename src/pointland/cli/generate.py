@@ -1,6 +1,6 @@
 """The command ``generate``: pictures from prompts under a mitigation, with a record of what was done and its cost."""
 
-import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +34,7 @@ def generate(
     import torch
     from rich.console import Console
 
+    from pointland.auditing.directory import write_json
     from pointland.cli.run import quiet
     from pointland.mitigate.named import NAMES, mitigation
     from pointland.models.loading import load_pipeline
@@ -52,6 +53,14 @@ def generate(
     jobs = [(i, prompt, seed + n) for i, prompt in enumerate(words) for n in range(seeds)]
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
+    record: dict[str, Any] = {
+        "model": known.identity,
+        "mitigation": mitigate,
+        "settings": re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", repr(method)),
+        "rate": rate,
+        "normal_prompts": len(usual),
+        **arguments,
+    }
     for first in range(0, len(jobs), batch_size):
         part = jobs[first : first + batch_size]
         generators = [torch.Generator().manual_seed(own) for _, _, own in part]
@@ -65,16 +74,7 @@ def generate(
             did = asdict(decision)
             did["sampled_from"] = did.pop("prompt")
             rows.append({"file": name, "prompt": prompt, "seed": own, "evaluations": cost, **did})
-    record = {
-        "model": known.identity,
-        "mitigation": mitigate,
-        "settings": repr(method),
-        "rate": rate,
-        "normal_prompts": len(usual),
-        **arguments,
-        "images": rows,
-    }
-    (out / "generated.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(out / "generated.json", {**record, "images": rows})  # so that an interruption loses no record
     acted = sum(bool(row["acted"]) for row in rows)
     plain = steps * (2 if guidance > 1 else 1)
     mean = sum(float(str(row["evaluations"])) for row in rows) / len(rows)

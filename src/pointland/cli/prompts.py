@@ -1,5 +1,6 @@
 """The commands ``prompts`` and ``attribute``: which prompts call up something memorized, and which words of one do."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +45,7 @@ def prompts(
     from rich.console import Console
     from rich.progress import Progress
 
+    from pointland.cli.app import portable_command
     from pointland.prompts import read_prompts, screen, signals
 
     asked = read_prompts(file, column)
@@ -68,6 +70,7 @@ def prompts(
             batch_size=batch_size,
             seed=seed,
             progress=advance,
+            command=portable_command(sys.argv[1:]),
         )
     _print_screening(found, top, Console())
     console.print(f"Written: {out}", highlight=False, markup=False)
@@ -108,6 +111,8 @@ def attribute(
         raise ValueError(f"--at {at!r} is not one of {', '.join(places)}")
     if out is not None and out.suffix not in formats:
         raise ValueError(f"--out {out} ends in {out.suffix or 'nothing'}; expected one of {', '.join(formats)}")
+    if out is not None and not out.parent.is_dir():
+        raise FileNotFoundError(f"{out.parent} does not exist; make the folder of --out first")
     loaded = _loaded(model, device, Console(stderr=True))
     asked, when = objectives[objective]
     found = attributed(loaded, prompt, asked, memorized_when=when, starts=places[at], n_draws=n_draws, seed=seed)
@@ -150,11 +155,11 @@ def _print_screening(found: "Screening", top: int, console: "Console") -> None:
         console.print(Text(f"{counted(n - len(ranked), 'prompt')} without a value; the rows say why.", "yellow"))
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("", justify="right")
-    table.add_column("prompt", overflow="ellipsis", no_wrap=True)
+    table.add_column("prompt", overflow="ellipsis", no_wrap=True, max_width=44)
     shown = [column["name"] for column in found.record["columns"]][:4]
     judged = found.decisions.n_reference > 0
     for name in (*shown, *(("q",) if judged else ())):
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(name.replace("_", " "), justify="right", min_width=8)
     for row in ranked[:top]:
         style = "red" if row["flagged"] else ""
         cells = [Text(number(row[name])) for name in shown] + ([Text(probability(row["q"]))] if judged else [])
