@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models import ExactModel
 from pointland.auditing import audit
+from pointland.auditing.plan import seen_from
 from pointland.denoiser import Denoiser
 from pointland.extraction import extract
 from pointland.extraction.comparing import calibrated_distances, conformal_p, smallest_by_chance
@@ -183,3 +184,11 @@ def test_the_mask_of_a_template_is_what_its_group_shares() -> None:
     for mask in masks[:8]:
         assert (mask & true).sum() / (mask | true).sum() > 0.9
     assert masks[8:].all()
+
+
+def test_the_run_says_where_its_model_is_unless_that_tells_of_the_machine(tmp_path: Path) -> None:
+    for folder in ("model", "a/b/c/d"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert seen_from(tmp_path / "run", str(tmp_path / "model")) == "../model"
+    assert seen_from(tmp_path / "a/b/c/d/run", str(tmp_path / "model")) is None
+    assert seen_from(tmp_path / "run", "owner/name") == "owner/name"

@@ -28,6 +28,7 @@ from pointland.model import Model
 Role = Literal["audited", "reference"]
 Choice = Literal["auto", "paper"]
 SHARD = 256
+BESIDE = 2  # folders up from the run
 LONGEST = 50  # of lists in the record; longer ones are recorded by their hash
 
 
@@ -129,10 +130,14 @@ def listing(folder: Path, items: Sequence[Item], out: Path) -> dict[str, object]
 
 
 def seen_from(out: Path, source: str | None) -> str | None:
-    """Return where a model is, seen from the run if it is a folder, as it is named if it is not."""
+    """Return where a model is: a hub id as it is, a folder seen from the run if it is beside it.
+
+    One that is further away is not told, since its path would tell of the machine.
+    """
     if source is None or not Path(source).exists():
         return source
-    return os.path.relpath(Path(source).resolve(), out.resolve())
+    seen = Path(os.path.relpath(Path(source).resolve(), out.resolve()))
+    return seen.as_posix() if seen.parts.count("..") <= BESIDE else None
 
 
 def record(

@@ -81,9 +81,13 @@ def extract(
 
 
 def _source(run: Path, record: dict[str, Any]) -> str:
+    from pointland.demo import MINIATURE
+
     source = record.get("model_source")
+    if source is None and record["model"].get("name") == MINIATURE.name:
+        return str(MINIATURE)  # whose weights are checked like any other's
     if source is None:
-        raise ValueError(f"{run} does not say where its model was loaded from; pass --model")
+        raise ValueError(f"{run} does not say where its model is; pass --model")
     local = run / source
     return str(local) if local.exists() else str(source)
 
