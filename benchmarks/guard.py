@@ -77,7 +77,7 @@ def main() -> None:
     }
     for name, guard in guards.items():
         guarded = sampled(guard, mixed, arguments)
-        judged = guard.decisions
+        judged = list(guard.decisions)
         stopped = np.array([one.suspicious for one in judged])
         signal = np.array([np.inf if one.signal is None else one.signal for one in judged])
         usual = stopped[len(asked) :]

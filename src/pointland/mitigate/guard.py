@@ -12,6 +12,7 @@ not changed: prompts in a batch, negative prompts, callbacks, offloading work as
 
 import json
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from pointland.prompts.objectives import Freedom, guidance_norm
 from pointland.prompts.signals import JUMP_TO
 
 Action = Literal["mitigate", "reseed", "refuse", "record"]
+KEPT = 10_000
 Taken = Literal["none", "recorded", "mitigated", "reseeded", "refused"]
 
 
@@ -64,7 +66,7 @@ class Guard:
     Attributes:
         pipe: The pipeline.
         trigger: Signal and threshold.
-        decisions: What was decided, one an image, oldest first.
+        decisions: What was decided, one an image, oldest first; the last 10,000.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class Guard:
             raise ValueError("the guard needs a threshold; Guard.calibrated finds one on prompts of your own")
         self.mitigation = DroppedWords(self.trigger) if mitigation is None else mitigation
         self.record = None if record is None else Path(record)
-        self.decisions: list[Judged] = []
+        self.decisions: deque[Judged] = deque(maxlen=KEPT)
 
     @classmethod
     def calibrated(
