@@ -17,21 +17,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pointland.denoiser import Denoiser
 from pointland.model import Condition
 from pointland.models.codec import LatentCodec
-from pointland.models.diffusers.binding import bound, unbound
-from pointland.models.diffusers.schedule import Schedule, called_with, variance_preserving
+from pointland.models.diffusers.binding import Captioned
+from pointland.models.diffusers.schedule import Schedule, variance_preserving
 from pointland.models.diffusers.sizes import check_latent, pixels
 from pointland.models.origin import Origin
-from pointland.noise import Levels
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, DiTTransformer2DModel
 
 
 @dataclass(frozen=True, eq=False)
-class DiT:
+class DiT(Captioned):
     """A latent diffusion transformer of classes.
 
     Attributes:
@@ -40,7 +38,6 @@ class DiT:
         conditional_first: The pipeline puts the rows with a class before those without.
     """
 
-    conditional: ClassVar[bool] = True
     conditional_first: ClassVar[bool] = True
 
     network: "DiTTransformer2DModel"
@@ -51,28 +48,9 @@ class DiT:
     origin: Origin
 
     @property
-    def levels(self) -> Levels:
-        """The levels of its scheduler's ``alphas_cumprod``."""
-        return self.schedule.levels
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """Its record; the first reading hashes every weight."""
-        return dict(self.origin.record)
-
-    @property
     def text_encoders(self) -> tuple[nn.Module, ...]:
         """None: it reads no text."""
         return ()
-
-    @property
-    def unconditional(self) -> Denoiser:
-        """The denoiser under the dropped label, for any batch."""
-        return unbound(self.condition, self.denoise)
-
-    def given(self, captions: Sequence[str | None]) -> Denoiser:
-        """Bind one class an item, by its name or number; ``None`` is no class."""
-        return bound(self.condition, self.denoise, captions)
 
     def condition(self, captions: Sequence[str | None]) -> Condition:
         """Return rows of weights over the classes, shape ``(b, 1, classes + 1)``.
@@ -119,22 +97,6 @@ class DiT:
         with weighted(tables, weights):
             output = self.network(scaled, timestep=t, class_labels=unused, return_dict=False)[0]
         return self.denoised(output, x, sigma)
-
-    def noised(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Float[Tensor, "b *event"], Tensor]:
-        """Read a call of the transformer back."""
-        return self.schedule.read(*called_with(args, kwargs, "hidden_states"))
-
-    def denoised(
-        self, output: Tensor, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]
-    ) -> Float[Tensor, "b *event"]:
-        """Turn what the transformer gave into the denoised latents."""
-        return self.schedule.denoised(output, x, sigma)
-
-    def output(
-        self, denoised: Float[Tensor, "b *event"], x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]
-    ) -> Tensor:
-        """Turn denoised latents into what the transformer would have given, without the variance."""
-        return self.schedule.output(denoised, x, sigma)
 
 
 @contextmanager

@@ -17,15 +17,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pointland.denoiser import Denoiser
 from pointland.model import Condition
 from pointland.models.codec import LatentCodec, downscaling
-from pointland.models.diffusers.binding import bound, unbound
+from pointland.models.diffusers.binding import Captioned
 from pointland.models.diffusers.schedule import Schedule, called_with, rectified_flow
 from pointland.models.diffusers.sizes import check_latent
 from pointland.models.diffusers.text import Reader, clip_reader, default_length, t5_reader
 from pointland.models.origin import Origin
-from pointland.noise import Levels
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, FluxTransformer2DModel
@@ -35,7 +33,7 @@ GUIDANCE = 3.5
 
 
 @dataclass(frozen=True, eq=False)
-class Flux:
+class Flux(Captioned):
     """A latent rectified flow with distilled guidance, CLIP and T5: FLUX.1 dev and schnell.
 
     Attributes:
@@ -43,7 +41,6 @@ class Flux:
         distilled: Guidance is inside the network: see this module.
     """
 
-    conditional: ClassVar[bool] = True
     distilled: ClassVar[bool] = True
 
     network: "FluxTransformer2DModel"
@@ -55,28 +52,9 @@ class Flux:
     origin: Origin
 
     @property
-    def levels(self) -> Levels:
-        """The levels of the rectified flow."""
-        return self.schedule.levels
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """Its record; the first reading hashes every weight."""
-        return dict(self.origin.record)
-
-    @property
     def text_encoders(self) -> tuple[nn.Module, ...]:
         """CLIP and T5."""
         return self.clip.encoder, self.t5.encoder
-
-    @property
-    def unconditional(self) -> Denoiser:
-        """The denoiser under the empty caption, for any batch; not what guidance was distilled from."""
-        return unbound(self.condition, self.denoise)
-
-    def given(self, captions: Sequence[str | None]) -> Denoiser:
-        """Bind one caption an item; ``None`` is the empty caption. Long captions are cut as the pipeline cuts them."""
-        return bound(self.condition, self.denoise, captions)
 
     def condition(self, captions: Sequence[str | None]) -> Condition:
         """Return T5's states, and by name ``pooled_projections`` and, where the network takes it, ``guidance``."""

@@ -5,32 +5,28 @@ Captions are put into lower case and stripped, as the pipeline's ``encode_prompt
 larger PixArt-alpha is told the picture's size and shape.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pointland.denoiser import Denoiser
 from pointland.model import Condition
 from pointland.models.codec import LatentCodec
-from pointland.models.diffusers.binding import bound, unbound
-from pointland.models.diffusers.schedule import Schedule, called_with, variance_preserving
+from pointland.models.diffusers.binding import Captioned
+from pointland.models.diffusers.schedule import Schedule, variance_preserving
 from pointland.models.diffusers.sizes import check_latent, pixels
 from pointland.models.diffusers.text import Reader, default_length, t5_reader
 from pointland.models.origin import Origin
-from pointland.noise import Levels
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, PixArtTransformer2DModel
 
 
 @dataclass(frozen=True, eq=False)
-class PixArt:
+class PixArt(Captioned):
     """A latent diffusion transformer with a T5 encoder: PixArt-alpha and PixArt-sigma."""
-
-    conditional: ClassVar[bool] = True
 
     network: "PixArtTransformer2DModel"
     codec: LatentCodec
@@ -39,28 +35,9 @@ class PixArt:
     origin: Origin
 
     @property
-    def levels(self) -> Levels:
-        """The levels of its scheduler's ``alphas_cumprod``."""
-        return self.schedule.levels
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """Its record; the first reading hashes every weight."""
-        return dict(self.origin.record)
-
-    @property
     def text_encoders(self) -> tuple[nn.Module, ...]:
         """T5."""
         return (self.t5.encoder,)
-
-    @property
-    def unconditional(self) -> Denoiser:
-        """The denoiser under the empty caption, for any batch."""
-        return unbound(self.condition, self.denoise)
-
-    def given(self, captions: Sequence[str | None]) -> Denoiser:
-        """Bind one caption an item; ``None`` is the empty caption. Long captions are cut as the pipeline cuts them."""
-        return bound(self.condition, self.denoise, captions)
 
     def condition(self, captions: Sequence[str | None]) -> Condition:
         """Return T5's states, and by name their mask and, where the network is told them, size and shape."""
@@ -96,22 +73,6 @@ class PixArt:
             return_dict=False,
         )[0]
         return self.denoised(output, x, sigma)
-
-    def noised(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Float[Tensor, "b *event"], Tensor]:
-        """Read a call of the transformer back."""
-        return self.schedule.read(*called_with(args, kwargs, "hidden_states"))
-
-    def denoised(
-        self, output: Tensor, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]
-    ) -> Float[Tensor, "b *event"]:
-        """Turn what the transformer gave into the denoised latents."""
-        return self.schedule.denoised(output, x, sigma)
-
-    def output(
-        self, denoised: Float[Tensor, "b *event"], x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]
-    ) -> Tensor:
-        """Turn denoised latents into what the transformer would have given, without the variance."""
-        return self.schedule.output(denoised, x, sigma)
 
 
 def pixart(pipe: "DiffusionPipeline", *, name: str, kind: str) -> PixArt:

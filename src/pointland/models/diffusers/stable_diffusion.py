@@ -1,21 +1,19 @@
 """Stable Diffusion 1.x and 2.x: a latent U-Net and one CLIP text encoder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pointland.denoiser import Denoiser
 from pointland.model import Condition
 from pointland.models.codec import LatentCodec
-from pointland.models.diffusers.binding import bound, unbound
-from pointland.models.diffusers.schedule import Schedule, called_with, variance_preserving
+from pointland.models.diffusers.binding import Captioned
+from pointland.models.diffusers.schedule import Schedule, variance_preserving
 from pointland.models.diffusers.sizes import check_latent, pixels
 from pointland.models.diffusers.text import Reader, clip_reader
 from pointland.models.origin import Origin
-from pointland.noise import Levels
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
@@ -23,10 +21,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class StableDiffusion:
+class StableDiffusion(Captioned):
     """A latent text-to-image model with one text encoder: Stable Diffusion 1.x and 2.x."""
 
-    conditional: ClassVar[bool] = True
+    points: ClassVar[str] = "sample"
 
     unet: "UNet2DConditionModel"
     codec: LatentCodec
@@ -41,16 +39,6 @@ class StableDiffusion:
         return self.unet
 
     @property
-    def levels(self) -> Levels:
-        """The levels of its scheduler's ``alphas_cumprod``."""
-        return self.schedule.levels
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """Its record; the first reading hashes every weight."""
-        return dict(self.origin.record)
-
-    @property
     def text_encoders(self) -> tuple[nn.Module, ...]:
         """The text encoder."""
         return (self.text_encoder,)
@@ -59,15 +47,6 @@ class StableDiffusion:
     def reader(self) -> Reader:
         """The text encoder and its tokenizer."""
         return Reader(self.text_encoder, self.tokenizer, self.tokenizer.model_max_length)
-
-    @property
-    def unconditional(self) -> Denoiser:
-        """The denoiser under the empty caption, for any batch."""
-        return unbound(self.condition, self.denoise)
-
-    def given(self, captions: Sequence[str | None]) -> Denoiser:
-        """Bind one caption an item; ``None`` is the empty caption. Long captions are cut as the pipeline cuts them."""
-        return bound(self.condition, self.denoise, captions)
 
     def condition(self, captions: Sequence[str | None]) -> Condition:
         """Return the text encoder's states, as the diffusers pipeline computes them."""
@@ -90,22 +69,6 @@ class StableDiffusion:
         scaled, t = self.schedule.scaled(x, sigma, self.unet.dtype)
         states = condition.states.to(x.device, self.unet.dtype)
         return self.denoised(self.unet(scaled, t, encoder_hidden_states=states).sample, x, sigma)
-
-    def noised(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Float[Tensor, "b *event"], Tensor]:
-        """Read a call of the U-Net back."""
-        return self.schedule.read(*called_with(args, kwargs, "sample"))
-
-    def denoised(
-        self, output: Tensor, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]
-    ) -> Float[Tensor, "b *event"]:
-        """Turn what the U-Net gave into the denoised latents."""
-        return self.schedule.denoised(output, x, sigma)
-
-    def output(
-        self, denoised: Float[Tensor, "b *event"], x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]
-    ) -> Tensor:
-        """Turn denoised latents into what the U-Net would have given."""
-        return self.schedule.output(denoised, x, sigma)
 
 
 def stable_diffusion(pipe: "DiffusionPipeline", *, name: str, kind: str) -> StableDiffusion:

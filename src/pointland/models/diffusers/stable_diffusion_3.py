@@ -5,33 +5,29 @@ model loaded without T5 has zeros in its place, as its pipeline does. The pooled
 encoders' projections.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pointland.denoiser import Denoiser
 from pointland.model import Condition
 from pointland.models.codec import LatentCodec
-from pointland.models.diffusers.binding import bound, unbound
-from pointland.models.diffusers.schedule import Schedule, called_with, rectified_flow
+from pointland.models.diffusers.binding import Captioned
+from pointland.models.diffusers.schedule import Schedule, rectified_flow
 from pointland.models.diffusers.sizes import check_latent, pixels
 from pointland.models.diffusers.text import Reader, clip_reader, default_length, t5_reader
 from pointland.models.origin import Origin
-from pointland.noise import Levels
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, SD3Transformer2DModel
 
 
 @dataclass(frozen=True, eq=False)
-class StableDiffusion3:
+class StableDiffusion3(Captioned):
     """A latent rectified flow with two CLIP encoders and T5, or without T5: Stable Diffusion 3 and 3.5."""
-
-    conditional: ClassVar[bool] = True
 
     network: "SD3Transformer2DModel"
     codec: LatentCodec
@@ -43,29 +39,10 @@ class StableDiffusion3:
     origin: Origin
 
     @property
-    def levels(self) -> Levels:
-        """The levels of the rectified flow."""
-        return self.schedule.levels
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """Its record; the first reading hashes every weight."""
-        return dict(self.origin.record)
-
-    @property
     def text_encoders(self) -> tuple[nn.Module, ...]:
         """Both CLIP encoders, and T5 where it is loaded."""
         clips = (self.first.encoder, self.second.encoder)
         return clips if self.t5 is None else (*clips, self.t5.encoder)
-
-    @property
-    def unconditional(self) -> Denoiser:
-        """The denoiser under the empty caption, for any batch."""
-        return unbound(self.condition, self.denoise)
-
-    def given(self, captions: Sequence[str | None]) -> Denoiser:
-        """Bind one caption an item; ``None`` is the empty caption. Long captions are cut as the pipeline cuts them."""
-        return bound(self.condition, self.denoise, captions)
 
     def condition(self, captions: Sequence[str | None]) -> Condition:
         """Return CLIP's and T5's states, and by name the ``pooled_projections``."""
@@ -98,22 +75,6 @@ class StableDiffusion3:
         states = condition.states.to(x.device, self.network.dtype)
         output = self.network(scaled, states, pooled, t, return_dict=False)[0]
         return self.denoised(output, x, sigma)
-
-    def noised(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Float[Tensor, "b *event"], Tensor]:
-        """Read a call of the transformer back; the first step, of infinite noise, at the highest trained level."""
-        return self.schedule.read(*called_with(args, kwargs, "hidden_states"))
-
-    def denoised(
-        self, output: Tensor, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]
-    ) -> Float[Tensor, "b *event"]:
-        """Turn the transformer's velocity into the denoised latents."""
-        return self.schedule.denoised(output, x, sigma)
-
-    def output(
-        self, denoised: Float[Tensor, "b *event"], x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]
-    ) -> Tensor:
-        """Turn denoised latents into the transformer's velocity."""
-        return self.schedule.output(denoised, x, sigma)
 
 
 def stable_diffusion_3(pipe: "DiffusionPipeline", *, name: str, kind: str) -> StableDiffusion3:

@@ -6,33 +6,31 @@ the pipeline takes them by default. No caption is zeros where the pipeline's ``f
 else the empty caption.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pointland.denoiser import Denoiser
 from pointland.model import Condition
 from pointland.models.codec import LatentCodec
-from pointland.models.diffusers.binding import bound, unbound
-from pointland.models.diffusers.schedule import Schedule, called_with, variance_preserving
+from pointland.models.diffusers.binding import Captioned
+from pointland.models.diffusers.schedule import Schedule, variance_preserving
 from pointland.models.diffusers.sizes import check_latent, pixels
 from pointland.models.diffusers.text import Reader, clip_reader
 from pointland.models.origin import Origin
-from pointland.noise import Levels
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, UNet2DConditionModel
 
 
 @dataclass(frozen=True, eq=False)
-class StableDiffusionXL:
+class StableDiffusionXL(Captioned):
     """A latent text-to-image model with two CLIP text encoders and added conditions: SDXL."""
 
-    conditional: ClassVar[bool] = True
+    points: ClassVar[str] = "sample"
 
     network: "UNet2DConditionModel"
     codec: LatentCodec
@@ -43,28 +41,9 @@ class StableDiffusionXL:
     origin: Origin
 
     @property
-    def levels(self) -> Levels:
-        """The levels of its scheduler's ``alphas_cumprod``."""
-        return self.schedule.levels
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """Its record; the first reading hashes every weight."""
-        return dict(self.origin.record)
-
-    @property
     def text_encoders(self) -> tuple[nn.Module, ...]:
         """Both CLIP encoders."""
         return self.first.encoder, self.second.encoder
-
-    @property
-    def unconditional(self) -> Denoiser:
-        """The denoiser without a caption, for any batch."""
-        return unbound(self.condition, self.denoise)
-
-    def given(self, captions: Sequence[str | None]) -> Denoiser:
-        """Bind one caption an item. Long captions are cut as the pipeline cuts them."""
-        return bound(self.condition, self.denoise, captions)
 
     def condition(self, captions: Sequence[str | None]) -> Condition:
         """Return states, and by name what the U-Net calls ``text_embeds`` and ``time_ids``."""
@@ -94,22 +73,6 @@ class StableDiffusionXL:
         states = condition.states.to(x.device, self.network.dtype)
         output = self.network(scaled, t, encoder_hidden_states=states, added_cond_kwargs=added).sample
         return self.denoised(output, x, sigma)
-
-    def noised(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Float[Tensor, "b *event"], Tensor]:
-        """Read a call of the U-Net back."""
-        return self.schedule.read(*called_with(args, kwargs, "sample"))
-
-    def denoised(
-        self, output: Tensor, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]
-    ) -> Float[Tensor, "b *event"]:
-        """Turn what the U-Net gave into the denoised latents."""
-        return self.schedule.denoised(output, x, sigma)
-
-    def output(
-        self, denoised: Float[Tensor, "b *event"], x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]
-    ) -> Tensor:
-        """Turn denoised latents into what the U-Net would have given."""
-        return self.schedule.output(denoised, x, sigma)
 
 
 def stable_diffusion_xl(pipe: "DiffusionPipeline", *, name: str, kind: str) -> StableDiffusionXL:
