@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from pointland.auditing.engine import score_batch
 from pointland.auditing.plan import default_metrics
+from pointland.auditing.scoring import score_batch
 from pointland.data.picture import read_picture
 from pointland.demo import MINIATURE, unpack
 from pointland.metrics.model_lid import DenoisingLossColumns, FlipdColumns

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pointland.auditing.engine import tasks_of
 from pointland.auditing.settle import settle
+from pointland.auditing.tasks import tasks_of
 from pointland.demo import MINIATURE, unpack
 from pointland.lid import DenoisingLoss
 from pointland.models.loading import load

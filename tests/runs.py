@@ -153,8 +153,8 @@ def build(
             "space": "latents 4 x 8 x 8",
         },
         "data": {
-            "audited": {"folder": "../images", "n": n + n_failed, "listing_sha256": "ab" * 32},
-            "reference": {"folder": "../held_out", "n": n_reference, "listing_sha256": "cd" * 32}
+            "audited": {"kind": "folder", "folder": "../images", "n": n + n_failed, "listing_sha256": "ab" * 32},
+            "reference": {"kind": "folder", "folder": "../held_out", "n": n_reference, "listing_sha256": "cd" * 32}
             if n_reference
             else None,
         },

@@ -12,7 +12,8 @@ import pointland
 from models import ExactModel
 from pointland.auditing import Progress, Run, read_run
 from pointland.auditing.engine import audit
-from pointland.auditing.plan import SHARD, default_metrics
+from pointland.auditing.plan import default_metrics
+from pointland.auditing.tasks import SHARD
 from pointland.lid import Flipd
 from pointland.metrics.model_lid import FlipdColumns
 
@@ -94,7 +95,7 @@ def test_an_item_does_not_depend_on_batch_or_company(model: ExactModel, tmp_path
 def test_a_continued_run_is_the_uninterrupted_one_to_the_byte(
     model: ExactModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pointland.auditing.engine.SHARD", 8)
+    monkeypatch.setattr("pointland.auditing.tasks.SHARD", 8)
     run(model, tmp_path, "whole")
 
     class Killed(BaseException):

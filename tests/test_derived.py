@@ -107,7 +107,7 @@ def test_a_reference_without_one_value_derives_nothing() -> None:
     for unknown in ("flipd_unconditional", "denoising_loss_unconditional"):
         columns: dict[str, object] = {"denoising_loss_unconditional": lid, "flipd_unconditional": lid}
         run = run_of({**columns, "png_bytes": lid + 1, unknown: nothing}, ROLES)
-        run = run._replace(rows=run.rows.append_column("loss_map_unconditional", maps))
+        run = run.with_rows(run.rows.append_column("loss_map_unconditional", maps))
         assert "combined" not in derive(run).rows.column_names
 
 

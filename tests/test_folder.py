@@ -34,7 +34,7 @@ def test_lists_every_picture_sorted_by_key(tmp_path: Path) -> None:
     fill(pictures(tmp_path, names), {"notes.md": "", "a.npy": "", "noext": "", "x.png.part": ""})
     items = read_folder(tmp_path)
     assert [item.key for item in items] == sorted(names)
-    assert all(item.path == tmp_path / item.key and item.caption is None for item in items)
+    assert all(item.place == item.key and item.caption is None for item in items)
 
 
 def test_hidden_files_and_folders_are_ignored(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_names_that_are_not_unicode_survive(tmp_path: Path) -> None:
     fill(tmp_path, {"metadata.jsonl": json.dumps({"file_name": name, "text": "x"})})
     (item,) = read_folder(tmp_path)
     assert os.fsencode(item.key) == b"caf\xe9.png"
-    assert item.path.is_file()
+    assert (tmp_path / item.place).is_file()
     assert item.caption == "x"
 
 

@@ -33,7 +33,11 @@ def test_every_group_is_as_large_as_asked(pictures: Path, tmp_path: Path) -> Non
     train = read_folder(tmp_path / "planted" / "train")
     assert {item.key for item in train} == set(labels)
     assert all(item.caption for item in train)
-    contents = Counter(hashlib.sha256(item.path.read_bytes()).hexdigest() for item in train if labels[item.key] == "x5")
+    contents = Counter(
+        hashlib.sha256((tmp_path / "planted" / "train" / item.place).read_bytes()).hexdigest()
+        for item in train
+        if labels[item.key] == "x5"
+    )
     assert sorted(contents.values()) == [5, 5, 5]
     assert len(read_folder(tmp_path / "planted" / "held_out")) == 10
     assert "x5" in (tmp_path / "planted" / "README.md").read_text()

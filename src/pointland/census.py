@@ -10,8 +10,8 @@ apart:
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pointland.auditing.rows import portable
-from pointland.data.folder import read_folder
 from pointland.data.item import Item
-from pointland.data.picture import Picture, picture_or_reason
+from pointland.data.picture import Picture
+from pointland.data.source import Images, Source, pictures
+from pointland.data.sources import open_source
 from pointland.duplicates import content_hash, duplicate_groups, portraits, template_groups, thumbnails
-from pointland.lid.data import CensoredLid, censored_hill, nearest, rounding_floor
+from pointland.lid.data import CensoredLid, censored_hill, nearest, nearest_among, rounding_floor
+from pointland.lid.data.neighbor_index import import_faiss
 from pointland.metrics.near_copies import perceptual_hash
 from pointland.metrics.png_size import png_bytes
 from pointland.model import Codec
@@ -35,6 +37,8 @@ BATCH = 64
 QUERIES = 2048
 NOTHING = np.empty((3, 0, 0), np.uint8)
 KINDS = ("exact", "near", "template")
+Search = Literal["sample", "index"]
+Points = NDArray[np.uint8] | NDArray[np.float32]
 
 
 class Group(NamedTuple):
@@ -88,13 +92,14 @@ class Read(NamedTuple):
 
 
 def census(
-    images: Path | str,
+    images: Images,
     *,
     codec: Codec | None = None,
     size: int = 32,
     k: int = 20,
     radius: float = 0.08,
     share: float = 0.5,
+    search: Search = "sample",
     neighbors_in: int = 20_000,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -108,19 +113,25 @@ def census(
         k: Neighbours of the data LID (censored Hill).
         radius: Of near copies; see :func:`~pointland.duplicates.groups.duplicate_groups`.
         share: Of the picture that members of a template group share.
-        neighbors_in: Neighbours are looked for in a random sample of at most so many pictures, since that search costs
-            a square; groups are looked for in all.
+        search: Where the neighbours of the data LID are looked for: in a random ``sample``, exactly, or in all pictures
+            through an ``index`` (FAISS), whose recall is measured and in the summary. Groups are looked for in all.
+        neighbors_in: Pictures in the sample at most, since the exact search costs a square.
         seed: Of the sample and the searches.
         progress: Called with pictures read and in all.
 
     Raises:
+        ImportError: If ``search`` is ``index`` and FAISS is not installed.
         ValueError: If the folder cannot be read, no picture can, or there are not more than ``k`` pictures.
 
     Cost:
-        Reading; ``n log n`` for groups; ``n`` times the sample for data LID.
+        Reading; ``n log n`` for groups; for data LID ``n`` times the sample, or less than ``n^2``, by how much depends
+        on the dimension of the data (:func:`~pointland.lid.data.neighbor_shards.nearest_among`).
     """
-    items = read_folder(Path(images))
-    read = read_pictures(items, (size, size) if codec is None else codec.size, codec, progress)
+    if search not in get_args(Search):
+        raise ValueError(f"search is one of {', '.join(get_args(Search))}, got {search}")
+    if search == "index":
+        import_faiss()
+    read = read_pictures(open_source(images), (size, size) if codec is None else codec.size, codec, progress)
     n = len(read.keys)
     if n <= k:
         raise ValueError(f"{n} pictures can be read, data LID needs more than its k = {k} neighbours; pass a lower k")
@@ -129,9 +140,11 @@ def census(
     found = duplicate_groups(read.content, read.hashes, vectors, radius=radius, seed=seed)
     numbers = {"exact": found.exact, "near": found.near, "template": template_groups(thumbs, share=share, seed=seed)}
     sizes = {kind: np.bincount(of[of >= 0], minlength=1) for kind, of in numbers.items()}
-    lids = {"lid": data_lid(read.small.reshape(n, -1), k, neighbors_in, seed, scale=255.0)}
+    lid_of = indexed_lid if search == "index" else partial(sampled_lid, neighbors_in=neighbors_in)
+    measured = {"lid": lid_of(read.small.reshape(n, -1), k, seed, scale=255.0)}
     if read.latents is not None:
-        lids["lid_latent"] = data_lid(read.latents, k, neighbors_in, seed)
+        measured["lid_latent"] = lid_of(read.latents, k, seed)
+    lids = {name: one.lid for name, one in measured.items()}
     rows: list[dict[str, object]] = []
     for i, key in enumerate(read.keys):
         row: dict[str, object] = {"key": portable(key), **read.columns[i]}
@@ -149,16 +162,18 @@ def census(
         "k": k,
         "radius": radius,
         "share": share,
+        "search": search,
         "neighbors_in": neighbors_in,
         "seed": seed,
     }
+    neighbors = {name: one.search for name, one in measured.items()}
     spaces = {"lid": f"pixels 3 x {SIDE} x {SIDE}"} | ({} if codec is None else {"lid_latent": codec.space})
     table = _table(sorted(rows, key=lambda row: str(row["key"])), list(lids))
-    return Census(table, groups, _summary(table, groups, int(found.crowded.sum()), spaces, settings))
+    return Census(table, groups, _summary(table, groups, int(found.crowded.sum()), spaces, neighbors, settings))
 
 
 def read_pictures(
-    items: Sequence[Item],
+    source: Source,
     size: tuple[int, int],
     codec: Codec | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -168,13 +183,13 @@ def read_pictures(
     Raises:
         ValueError: If none can be read.
     """
+    items = source.items()
     keys: list[str] = []
     opened: list[tuple[Item, Picture, str]] = []
     hashes, small, columns, failed = [], [], [], {}
     latents: list[NDArray[np.float32]] = []
     waiting: list[NDArray[np.uint8]] = []
-    for done, item in enumerate(items, 1):
-        picture = picture_or_reason(item.path, size)
+    for done, (item, picture) in enumerate(pictures(source, items, size), 1):
         if not isinstance(picture, Picture):
             failed[item.key] = str(picture)
         else:
@@ -205,7 +220,7 @@ def read_pictures(
         raise ValueError(f"none of the {len(items)} pictures can be read; the last reason was {[*failed.values()][-1]}")
     return Read(
         keys,
-        _contents(opened, size),
+        _contents(source, opened, size),
         hashes,
         np.stack(small),
         columns,
@@ -222,27 +237,55 @@ def shrunk(pixels: UInt8[np.ndarray, "3 h w"]) -> UInt8[np.ndarray, "3 32 32"]:
     return np.array(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
 
 
-def data_lid(
-    points: NDArray[np.uint8] | NDArray[np.float32], k: int, neighbors_in: int, seed: int, scale: float = 1.0
-) -> CensoredLid:
-    """Estimate the data LID at every point (censored Hill), from neighbours in a random sample of the points."""
+class DataLids(NamedTuple):
+    """Data LID at every point.
+
+    Attributes:
+        lid: By censored Hill.
+        search: How its neighbours were found: ``among`` so many points; through an index also ``recall``, the share of
+            the true ones found, ``recall_stderr``, ``recall_n``, and how many ``shards`` and ``exact_shards``.
+    """
+
+    lid: CensoredLid
+    search: dict[str, int | float]
+
+
+def sampled_lid(points: Points, k: int, seed: int, *, neighbors_in: int, scale: float = 1.0) -> DataLids:
+    """Estimate the data LID at every point from its neighbours in a random sample of the points."""
     n, d = points.shape
     chosen = np.arange(n)
     if n > neighbors_in:
         chosen = np.sort(np.random.default_rng(seed).choice(n, neighbors_in, replace=False))
-    reference = points[chosen].astype(np.float32) / np.float32(scale)
+    reference = _scaled(points[chosen], scale)
     own = np.full(n, -1)
     own[chosen] = np.arange(len(chosen))
-    floor = rounding_floor(d) if scale != 1 else 0.0
     parts = [
         censored_hill(
-            nearest(points[s : s + QUERIES].astype(np.float32) / np.float32(scale), reference, k,
-                    exclude=own[s : s + QUERIES]),
-            floor,
+            nearest(_scaled(points[s : s + QUERIES], scale), reference, k, exclude=own[s : s + QUERIES]),
+            _floor(d, scale),
         )
         for s in range(0, n, QUERIES)
-    ]  # fmt: skip
-    return CensoredLid(*(np.concatenate([part[i] for part in parts]) for i in range(len(CensoredLid._fields))))
+    ]
+    lid = CensoredLid(*(np.concatenate([part[i] for part in parts]) for i in range(len(CensoredLid._fields))))
+    return DataLids(lid, {"among": len(chosen)})
+
+
+def indexed_lid(points: Points, k: int, seed: int, *, scale: float = 1.0) -> DataLids:
+    """Estimate the data LID at every point from its neighbours among all points, found through an index."""
+    n, d = points.shape
+    found = nearest_among(lambda rows: _scaled(points[rows], scale), n, k, seed=seed)
+    recall = {"recall": found.recall.value, "recall_stderr": found.recall.stderr, "recall_n": found.recall.n}
+    search = {"among": n, "shards": found.n_shards, "exact_shards": found.n_exact, **recall}
+    return DataLids(censored_hill(found.neighbors, _floor(d, scale)), search)
+
+
+def _scaled(points: Points, scale: float) -> NDArray[np.float32]:
+    return np.asarray(points.astype(np.float32) / np.float32(scale))
+
+
+def _floor(d: int, scale: float) -> float:
+    """Return the noise floor: that of rounding where whole numbers were scaled."""
+    return rounding_floor(d) if scale != 1 else 0.0
 
 
 def _groups(kind: str, of: NDArray[np.int64], keys: list[str]) -> list[Group]:
@@ -263,7 +306,7 @@ def _encoded(codec: Codec, pictures: list[NDArray[np.uint8]]) -> NDArray[np.floa
     return np.asarray(points.float().cpu().numpy(), dtype=np.float32)
 
 
-def _contents(opened: Sequence[tuple[Item, Picture, str]], size: tuple[int, int]) -> list[str]:
+def _contents(source: Source, opened: Sequence[tuple[Item, Picture, str]], size: tuple[int, int]) -> list[str]:
     """Name the content of every picture: fitted pixels first, all pixels where those of different files agree."""
     names = [f"{picture.width} x {picture.height} {fitted}" for _, picture, fitted in opened]
     first: dict[str, str] = {}
@@ -273,7 +316,7 @@ def _contents(opened: Sequence[tuple[Item, Picture, str]], size: tuple[int, int]
             several.add(name)
     for i, (item, picture, _) in enumerate(opened):
         if names[i] in several and (picture.height, picture.width) != size:
-            whole = picture_or_reason(item.path, (picture.height, picture.width))
+            _, whole = next(pictures(source, [item], (picture.height, picture.width)))
             names[i] = content_hash(whole.pixels) if isinstance(whole, Picture) else picture.sha256
     return names
 
@@ -293,7 +336,12 @@ def _table(rows: list[dict[str, object]], lids: list[str]) -> pa.Table:
 
 
 def _summary(
-    table: pa.Table, groups: list[Group], crowded: int, spaces: dict[str, str], settings: dict[str, object]
+    table: pa.Table,
+    groups: list[Group],
+    crowded: int,
+    spaces: dict[str, str],
+    neighbors: dict[str, dict[str, int | float]],
+    settings: dict[str, object],
 ) -> dict[str, Any]:
     failed = table["reason"].drop_null()
     kinds = {}
@@ -314,5 +362,6 @@ def _summary(
         "crowded": crowded,
         "quartiles": quartiles,
         "spaces": spaces,
+        "neighbors": neighbors,
         "settings": settings,
     }

@@ -16,8 +16,8 @@ from pointland.demo import MINIATURE, Demo
 SHORT_SHARDS = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
-from pointland.auditing import engine, plan
-engine.SHARD = plan.SHARD = 16
+from pointland.auditing import tasks
+tasks.SHARD = 16
 from pointland.cli import main
 main()
 """

@@ -313,11 +313,13 @@ def test_names_come_back_exactly(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
     items = {item.key: item for item in read_folder(tmp_path)}
     assert set(items) == {f"{name}.png" for name in NAMES}
-    assert {os.fsencode(item.path) for item in items.values()} == {bytes(path) for path in tmp_path.glob("*.png")}
+    assert {os.fsencode(tmp_path / item.place) for item in items.values()} == {
+        bytes(path) for path in tmp_path.glob("*.png")
+    }
     for i, name in enumerate(NAMES):
         item = items[f"{name}.png"]
         assert item.caption == f"caption {i}"
-        assert read_picture(item.path, SIZE).width == 32
+        assert read_picture(tmp_path / item.place, SIZE).width == 32
 
 
 CAPTIONS = [

@@ -141,7 +141,7 @@ def derive(run: Run) -> Run:
         rows = rows.append_column(name, pa.array(column, from_pandas=True))
     rows = _with_reasons(rows, values)
     declared = [*run.record["columns"], *(asdict(COLUMNS[name]) for name in values)]
-    return run._replace(record={**run.record, "columns": declared}, rows=rows)
+    return run.with_rows(rows, {**run.record, "columns": declared})
 
 
 def deciding(run: Run) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def without_overlap(run: Run) -> tuple[Run, int]:
     overlapping = np.array([there and key in audited for there, key in zip(of_reference, hashes, strict=True)])
     if not overlapping.any():
         return run, 0
-    return run._replace(rows=rows.filter(pa.array(~overlapping))), int(overlapping.sum())
+    return run.with_rows(rows.filter(pa.array(~overlapping))), int(overlapping.sum())
 
 
 def floats(rows: pa.Table, name: str) -> Floats:

@@ -14,10 +14,13 @@ import csv
 import io
 import json
 import os
+import platform
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,28 +28,41 @@ import pyarrow.parquet as pq
 SCHEMA_VERSION = 1
 FAILED = pa.schema([("key", pa.string()), ("role", pa.string()), ("reason", pa.string())])
 OURS = (".lock", "rows", "failed")  # what a crash before run.json can leave
-VOLATILE = ("continued", "created", "finished", "environment", "command", "model_source")
+VOLATILE = ("batch_size", "continued", "created", "finished", "environment", "command", "model_source")
 
 
-class Run(NamedTuple):
-    """A run as read from its directory.
+class Run:
+    """A run as its directory tells it. Rows are read when first asked for: an audit of a million needs none of them.
 
     Attributes:
         folder: The directory.
         record: The contents of ``run.json``.
-        rows: All rows so far, in the order of the items. ``role`` is ``audited`` or ``reference``.
-        failed: What could not be read or scored: ``key``, ``role``, ``reason``.
     """
 
-    folder: Path
-    record: dict[str, Any]
-    rows: pa.Table
-    failed: pa.Table
+    def __init__(
+        self, folder: Path, record: dict[str, Any], rows: pa.Table | None = None, failed: pa.Table | None = None
+    ) -> None:
+        self.folder, self.record = folder, record
+        self._rows, self._failed = rows, failed
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """All rows so far, in the order of the items. ``role`` is ``audited`` or ``reference``."""
+        return _read_parts(self.folder / "rows") if self._rows is None else self._rows
+
+    @cached_property
+    def failed(self) -> pa.Table:
+        """What could not be read or scored: ``key``, ``role``, ``reason``."""
+        return _read_parts(self.folder / "failed", FAILED) if self._failed is None else self._failed
 
     @property
     def finished(self) -> bool:
         """Whether every item has been dealt with."""
         return self.record.get("finished") is not None
+
+    def with_rows(self, rows: pa.Table, record: dict[str, Any] | None = None) -> "Run":
+        """Return the run with other rows, and perhaps another record."""
+        return Run(self.folder, self.record if record is None else record, rows, self.failed)
 
 
 def read_run(folder: Path | str) -> Run:
@@ -56,8 +72,7 @@ def read_run(folder: Path | str) -> Run:
         FileNotFoundError: If the folder holds no ``run.json``.
         ValueError: If it was written by a newer schema.
     """
-    place = Path(folder)
-    return Run(place, read_record(place), _read_parts(place / "rows"), _read_parts(place / "failed", FAILED))
+    return Run(Path(folder), read_record(Path(folder)))
 
 
 def check_pictures(run: Run) -> None:
@@ -101,7 +116,7 @@ def open_run(folder: Path, record: Mapping[str, object]) -> None:
     differing = [
         name
         for name in sorted({*old, *record} - {*VOLATILE})
-        if json.loads(json.dumps(record.get(name))) != old.get(name)
+        if _compared(name, record.get(name)) != _compared(name, old.get(name))
     ]
     if differing:
         shown = "; ".join(f"{name}: was {_short(old.get(name))}, is {_short(record.get(name))}" for name in differing)
@@ -118,7 +133,7 @@ def check_usable(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; choose a folder for --out")
     fresh = folder.exists() and not (folder / "run.json").exists()
-    if fresh and any(item.name not in OURS for item in folder.iterdir()):
+    if fresh and any(item.name not in OURS and not item.name.startswith(".") for item in folder.iterdir()):
         raise ValueError(f"{folder} exists and is not a run; choose an empty or new folder for --out")
 
 
@@ -144,24 +159,47 @@ def finish(folder: Path, **fields: object) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, share: tuple[int, int] | None = None) -> Iterator[None]:
     """Keep a second process out of the run directory, and clear what a crash left half written.
 
+    Processes that share the work (``share``: which, of how many) keep out only whoever has the same share or all of it.
     The lock dies with the process that holds it.
 
     Raises:
         ValueError: If another process works in the directory.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        held.enter_context(_lock(folder, ".lock", shared=share is not None))
+        if share is not None:
+            held.enter_context(_lock(folder, f".lock-{share[0]}-of-{share[1]}"))
+        else:
+            for stale in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp"), *folder.glob(".lock-*-of-*")]:
+                stale.unlink()
+        yield
+
+
+@contextmanager
+def _lock(folder: Path, name: str, *, shared: bool = False) -> Iterator[None]:
     import fcntl
 
-    with (folder / ".lock").open("w") as stream:
+    with (folder / name).open("a+") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"another process is working in {folder}; wait for it, or choose another --out") from None
-        for stale in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
-            stale.unlink()
+            stream.seek(0)
+            owner = stream.read(100).strip()
+            raise ValueError(
+                f"another process{f' ({owner})' if owner else ''} is working in {folder}; wait for it, or choose "
+                "another --out"
+            ) from None
+        if not shared:
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {platform.node()}")
+            stream.flush()
         yield
+        if not shared:
+            stream.truncate(0)
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
@@ -190,16 +228,20 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) 
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write Parquet whole or not at all."""
-    write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    write_whole(path, lambda to: pq.write_table(table, to, compression="zstd", write_page_checksum=True))
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, flush it, and rename it into place."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # others may write the same at the same time
+    try:
+        write(temporary)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # a full disk needs the room
+        raise
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -217,3 +259,9 @@ def _read_parts(folder: Path, schema: pa.Schema | None = None) -> pa.Table:
 def _short(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) < 120 else text[:117] + "..."
+
+
+def _compared(name: str, value: object) -> object:
+    """Return what of a field must agree: of a sigma that was chosen the value, its curve may differ by rounding."""
+    plain = json.loads(json.dumps(value))
+    return {**plain, "curve": None} if name == "sigma" and isinstance(plain, dict) else plain

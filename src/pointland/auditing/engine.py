@@ -1,37 +1,36 @@
 """The audit: pictures in, one row each out, in shards that are written whole or not at all.
 
-Reading and decoding of the next shard overlaps with the network on this one. Batches are cut the same way whatever
-happened before, so an interrupted and continued run has the very rows of an uninterrupted one.
+An engine yields scored shards, in this process (:mod:`pointland.auditing.local`) or on others; here they are committed,
+behind the scoring. Nothing that an engine does can change a row: draws are keyed by the content of each picture.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-import pyarrow as pa
-import torch
-from torch import Tensor
+from typing import Literal, NamedTuple
 
 from pointland.auditing import directory, plan
+from pointland.auditing.batches import FIRST
 from pointland.auditing.directory import Run
-from pointland.auditing.plan import SHARD, Choice, Task
-from pointland.auditing.rows import Values, portable, row_of, row_schema
+from pointland.auditing.local import Engine, Local, Work
+from pointland.auditing.plan import Choice
+from pointland.auditing.rows import portable
+from pointland.auditing.scoring import Scored
 from pointland.auditing.settle import settle
-from pointland.data.folder import read_folder
+from pointland.auditing.tasks import Tasks, share_from, tasks_of
+from pointland.data.folder import Folder
 from pointland.data.labels import read_labels
-from pointland.data.picture import Picture, UnreadablePicture, picture_or_reason
-from pointland.metrics.evaluations import Evaluations
+from pointland.data.source import Images
 from pointland.metrics.metric import Metric
 from pointland.metrics.model_gap import GAP
 from pointland.model import Model
 from pointland.verdict import check_rate
 
-READERS = 2
 DECIDE_BY = "denoising_loss_unconditional"
+BEHIND = 2  # shards that may wait to be written
 
 
 class Progress(NamedTuple):
@@ -52,10 +51,10 @@ class Progress(NamedTuple):
 
 def audit(
     model: Model,
-    images: Path | str,
+    images: Images | Tasks,
     *,
     out: Path | str,
-    reference: Path | str | None = None,
+    reference: Images | None = None,
     captions: Path | str | None = None,
     reference_captions: Path | str | None = None,
     labels: Path | str | None = None,
@@ -67,8 +66,10 @@ def audit(
     n_probes: int = 4,
     fdr: float = 0.05,
     decide_by: str | None = None,
-    batch_size: int = 16,
+    batch_size: int | Literal["auto"] = "auto",
     seed: int = 0,
+    shard: str | None = None,
+    engine: Engine | None = None,
     progress: Callable[[Progress], None] | None = None,
     source: str | None = None,
     command: str = "",
@@ -77,9 +78,11 @@ def audit(
 
     Args:
         model: What :func:`pointland.load` returns, or any other :class:`~pointland.model.Model`.
-        images: Folder of pictures to audit, usually the training set.
+        images: The pictures to audit, usually the training set: a folder or another source, see
+            :func:`~pointland.data.sources.open_source`; or all pictures of the audit, reference included, as
+            :func:`~pointland.auditing.tasks.tasks_of` listed them.
         out: The run directory; made if absent, continued if it holds the same run.
-        reference: Folder of pictures of the same kind that the model never trained on; without it the audit only ranks.
+        reference: Pictures of the same kind that the model never trained on; without them the audit only ranks.
         captions: CSV or JSON lines with the captions of ``images``; otherwise the customs of
             :func:`~pointland.data.folder.read_folder`.
         reference_captions: The same for ``reference``.
@@ -95,7 +98,12 @@ def audit(
         decide_by: The column that the verdict rests on, measured or derived (see :mod:`pointland.auditing.derived`); by
             default the denoising loss without caption, minus the reference model's if there is one.
         batch_size: Pictures in one batch; both conditions go through the network together, so it sees twice as many.
+            ``"auto"`` is 16 on a CPU and what is fastest on an accelerator. It halves when memory runs out.
         seed: Of every draw.
+        shard: ``i/n`` with i from 0: do every n-th shard only, and let other processes do the rest, in the same ``out``
+            on a shared disk or in others that are merged; ``"auto"`` as torchrun or Slurm says. The process that finds
+            all shards done finishes the run.
+        engine: Where to score; :class:`~pointland.auditing.local.Local` by default.
         progress: Called after every batch.
         source: Where the model was loaded from, so that later commands find it again.
         command: What the user typed, for the record.
@@ -114,21 +122,15 @@ def audit(
             "the reference model has the weights of the audited one, so every difference is 0; give the model it was "
             "fine-tuned from, or an earlier checkpoint"
         )
-    folder, pictures = Path(out), Path(images)
-    for place in (images, reference):
-        if place is not None and folder.resolve().is_relative_to(Path(place).resolve()):
-            raise ValueError(f"the run directory {folder} lies inside the pictures {place}; choose an --out elsewhere")
-    tasks = tasks_of(pictures, captions, reference, reference_captions)
+    folder, share = Path(out), share_from(shard)
+    tasks = images if isinstance(images, Tasks) else tasks_of(images, captions, reference, reference_captions)
+    for place in tasks.sources.values():
+        if isinstance(place, Folder) and folder.resolve().is_relative_to(place.path.resolve()):
+            raise ValueError(
+                f"the run directory {folder} lies inside the pictures {place.path}; choose an --out elsewhere"
+            )
     directory.check_usable(folder)
-    known = {}
-    if labels is not None:
-        known = read_labels(Path(labels), {task.item.key for task in tasks if task.role == "audited"})
-    data: dict[str, object] = {
-        "audited": plan.listing(pictures, [task.item for task in tasks if task.role == "audited"], folder),
-        "reference": None
-        if reference is None
-        else plan.listing(Path(reference), [task.item for task in tasks if task.role == "reference"], folder),
-    }
+    known = {} if labels is None else read_labels(Path(labels), {*tasks.items["audited"].keys()})
     earlier = directory.read_record(folder)["sigma"] if (folder / "run.json").exists() else None
     settled = settle(
         model,
@@ -137,7 +139,7 @@ def audit(
         metrics,
         n_draws=n_draws,
         n_probes=n_probes,
-        batch_size=batch_size,
+        batch_size=FIRST if batch_size == "auto" else batch_size,
         seed=seed,
         earlier=earlier,
         reference_model=reference_model,
@@ -146,7 +148,7 @@ def audit(
     record = plan.record(
         model,
         settled.metrics,
-        data=data,
+        data=tasks.record(folder),
         sigma=settled.sigma,
         seed=seed,
         fdr=fdr,
@@ -157,131 +159,43 @@ def audit(
         device=settled.device,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    with directory.locked(folder):
+    with directory.locked(folder, share if share.of > 1 else None):
         directory.open_run(folder, record)
         if labels is not None:
             rows = [(portable(key), label) for key, label in known.items()]
             directory.write_csv(folder / "labels.csv", ("key", "label"), rows)
-        _score(model, settled.metrics, tasks, folder, batch_size, seed, progress)
-        if directory.read_record(folder).get("finished") is None:
+        done = directory.finished_shards(folder)
+        mine = share.shards(tasks)
+        shards = [number for number in mine if number not in done]
+        total = sum(map(tasks.size, mine))
+        behind, started = total - sum(map(tasks.size, shards)), time.monotonic()
+        fresh = 0
+
+        def tick(n: int) -> None:
+            nonlocal fresh
+            fresh += n
+            if progress is not None:
+                progress(Progress(behind + fresh, total, fresh, time.monotonic() - started))
+
+        columns = plan.columns_of(model, settled.metrics)
+        work = Work(model, settled.metrics, columns, tasks, shards, batch_size, settled.device, seed, tick)
+        tick(0)
+        with closing((engine or Local())(work)) as scored:
+            _commit(folder, scored)
+        if directory.read_record(folder).get("finished") is None and (
+            directory.finished_shards(folder) >= {*range(tasks.n_shards)}
+        ):
             directory.finish(folder, finished=plan.now())
     return directory.read_run(folder)
 
 
-def tasks_of(
-    images: Path | str,
-    captions: Path | str | None = None,
-    reference: Path | str | None = None,
-    reference_captions: Path | str | None = None,
-) -> list[Task]:
-    """List the pictures of an audit: the audited ones by key, then the reference by key; errors as in :func:`audit`."""
-    tasks = [Task(item, "audited") for item in read_folder(Path(images), _path(captions))]
-    if reference is not None:
-        tasks += [Task(item, "reference") for item in read_folder(Path(reference), _path(reference_captions))]
-    return tasks
-
-
-def score_batch(
-    model: Model, metrics: Sequence[Metric], pictures: Sequence[Picture], captions: Sequence[str | None], seed: int
-) -> dict[str, Values]:
-    """Compute the columns of one batch; NaN where there is no value. Draws are keyed by the content of each picture.
-
-    Out of memory, the batch is halved and tried again, down to one picture.
-    """
-    try:
-        images = torch.from_numpy(np.stack([picture.pixels for picture in pictures]))
-        keys = [picture.sha256 for picture in pictures]
-        batch = Evaluations(model, images, model.codec.encode(images), keys, captions, seed)
-        values: dict[str, Tensor] = {}
-        for metric in metrics:
-            values.update(metric(batch))
-        return {name: value.cpu().double().tolist() for name, value in values.items()}
-    except torch.OutOfMemoryError:
-        if len(pictures) == 1:
-            raise
-    half = len(pictures) // 2
-    parts = [
-        score_batch(model, metrics, pictures[some], captions[some], seed) for some in (slice(half), slice(half, None))
-    ]
-    nothing = [float("nan")]
-    names = dict.fromkeys([*parts[0], *parts[1]])
-    sizes = (half, len(pictures) - half)
-    return {
-        name: [v for part, size in zip(parts, sizes, strict=True) for v in part.get(name, nothing * size)]
-        for name in names
-    }
-
-
-def _score(
-    model: Model,
-    metrics: Sequence[Metric],
-    tasks: Sequence[Task],
-    folder: Path,
-    batch_size: int,
-    seed: int,
-    progress: Callable[[Progress], None] | None,
-) -> None:
-    columns = plan.columns_of(model, metrics)
-    schema = row_schema(columns)
-    done = directory.finished_shards(folder)
-    shards = [number for number in range(-(-len(tasks) // SHARD)) if number not in done]
-    behind = len(tasks) - sum(len(tasks[n * SHARD : (n + 1) * SHARD]) for n in shards)
-    started, fresh = time.monotonic(), 0
-    with _reading(model, tasks, shards) as read:
-        for number, opened in read:
-            rows: list[dict[str, object]] = []
-            failed: list[dict[str, object]] = []
-            readable: list[tuple[Task, Picture]] = []
-            for task, picture in opened:
-                if isinstance(picture, Picture):
-                    readable.append((task, picture))
-                else:
-                    failed.append({"key": portable(task.item.key), "role": task.role, "reason": str(picture)})
-            for start in range(0, len(readable), batch_size):
-                part = readable[start : start + batch_size]
-                captions = [task.item.caption for task, _ in part]
-                values = score_batch(model, metrics, [picture for _, picture in part], captions, seed)
-                rows += [row_of(task, picture, columns, values, i, model) for i, (task, picture) in enumerate(part)]
-                fresh += len(part)
-                if progress is not None:
-                    progress(Progress(behind + fresh, len(tasks), fresh, time.monotonic() - started))
-            fresh += len(failed)
-            directory.commit(
-                folder,
-                number,
-                pa.Table.from_pylist(rows, schema=schema),
-                pa.Table.from_pylist(failed, schema=directory.FAILED),
-            )
-    if progress is not None:
-        progress(Progress(len(tasks), len(tasks), fresh, time.monotonic() - started))
-
-
-Opened = list[tuple[Task, Picture | UnreadablePicture]]
-
-
-@contextmanager
-def _reading(model: Model, tasks: Sequence[Task], shards: Sequence[int]) -> Iterator[Iterator[tuple[int, Opened]]]:
-    """Read shards in order, the next one while this one is scored."""
-
-    def open_one(task: Task) -> tuple[Task, Picture | UnreadablePicture]:
-        return task, picture_or_reason(task.item.path, model.codec.size)
-
-    pool = ThreadPoolExecutor(READERS)
-    try:
-
-        def submit(number: int) -> list[object]:
-            return [pool.submit(open_one, task) for task in tasks[number * SHARD : (number + 1) * SHARD]]
-
-        def stream() -> Iterator[tuple[int, Opened]]:
-            ahead = submit(shards[0]) if shards else []
-            for position, number in enumerate(shards):
-                now, ahead = ahead, submit(shards[position + 1]) if position + 1 < len(shards) else []
-                yield number, [future.result() for future in now]  # type: ignore[attr-defined]  # futures of open_one
-
-        yield stream()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _path(place: Path | str | None) -> Path | None:
-    return None if place is None else Path(place)
+def _commit(folder: Path, scored: Iterator[Scored]) -> None:
+    """Write shards as they come, one behind the scoring of the next."""
+    with ThreadPoolExecutor(1) as writer:
+        waiting: deque[Future[None]] = deque()
+        for shard in scored:
+            waiting.append(writer.submit(directory.commit, folder, *shard))
+            if len(waiting) >= BEHIND:
+                waiting.popleft().result()
+        for future in waiting:
+            future.result()

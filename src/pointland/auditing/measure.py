@@ -1,11 +1,11 @@
-"""Measuring: the LID of every picture of a folder by one estimator, without a verdict.
+"""Measuring: the LID of every picture by one estimator, without a verdict.
 
 Every value comes with its error and interval, its unit, the scale that it is meant at, and the space that it is
 measured in; that of a model also says whether the picture is on its manifold there, since off it the number is no
 dimension. A picture that cannot be read is a row with a reason.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Protocol, get_args, runtime_checkable
 
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointland.auditing.rows import portable
-from pointland.data.folder import read_folder
 from pointland.data.item import Item
-from pointland.data.picture import Picture, UnreadablePicture, picture_or_reason
+from pointland.data.picture import Picture, UnreadablePicture
+from pointland.data.source import Images, Source, pictures
+from pointland.data.sources import open_source
 from pointland.denoiser import Denoiser
 from pointland.lid.checked import checked
 from pointland.lid.chosen import Chosen, chosen_by_knee, chosen_by_plateau, worth
@@ -72,7 +73,7 @@ class DataEstimator(Protocol):
 
 def measure(
     model: Model,
-    images: Path | str,
+    images: Images,
     estimator: ModelEstimator,
     *,
     captions: Path | str | None = None,
@@ -81,11 +82,11 @@ def measure(
     check: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
-    """Measure the model's LID at every picture of a folder.
+    """Measure the model's LID at every picture.
 
     Args:
         model: The model.
-        images: Folder of pictures.
+        images: The pictures: a folder or another source, see :func:`~pointland.data.sources.open_source`.
         estimator: With its settings; random draws are keyed by the content of each picture.
         captions: As for :func:`~pointland.data.folder.read_folder`.
         conditional: Measure under each picture's caption; a picture without one is a row with a reason.
@@ -100,13 +101,14 @@ def measure(
         ``unsure``), ``unit``, ``sigma``, ``space``, ``condition``, ``reason``.
 
     Raises:
-        ValueError: If the folder cannot be read, the model takes no captions and they are asked for, or sigma is
+        ValueError: If the source cannot be read, the model takes no captions and they are asked for, or sigma is
             outside its levels.
     """
     if conditional and not model.conditional:
         raise ValueError("this model takes no captions; measure without them")
     model.levels.nearest(estimator.sigma)
-    items = read_folder(Path(images), None if captions is None else Path(captions))
+    source = open_source(images, captions=captions)
+    items = source.items()
     rows: dict[str, dict[str, object]] = {}
     waiting: list[tuple[Item, Picture]] = []
 
@@ -129,7 +131,7 @@ def measure(
                 rows[item.key]["reason"] = "the model gave no finite value"
         waiting.clear()
 
-    for done, (item, opened) in enumerate(_opened(items, model.codec), 1):
+    for done, (item, opened) in enumerate(pictures(source, items, model.codec.size), 1):
         if isinstance(opened, UnreadablePicture):
             rows[item.key] = {"reason": str(opened)}
         elif conditional and item.caption is None:
@@ -151,7 +153,7 @@ def measure(
 
 def choose_sigma(
     model: Model,
-    images: Path | str,
+    images: Images,
     how: How = "plateau",
     *,
     captions: Path | str | None = None,
@@ -162,7 +164,7 @@ def choose_sigma(
 
     Args:
         model: The model.
-        images: Folder of pictures.
+        images: The pictures: a folder or another source, see :func:`~pointland.data.sources.open_source`.
         how: ``plateau``, for absolute dimensions: where the filtered spectra of the sample are flattest together.
             ``resolution``, for ranking, as an audit does: where the denoising loss tells pictures apart best.
             ``knee``, the published choice: the median knee of FLIPD's curves.
@@ -181,8 +183,7 @@ def choose_sigma(
     """
     if how not in get_args(How):
         raise ValueError(f"a scale is chosen by one of {', '.join(get_args(How))}, not by {how!r}")
-    table = None if captions is None else Path(captions)
-    x, keys = _sample(model, Path(images), table, SAMPLE[how], batch_size, seed)
+    x, keys = _sample(model, open_source(images, captions=captions), SAMPLE[how], batch_size, seed)
     denoise, size = model.unconditional, float((x - x.mean(0)).square().mean().sqrt())
     if how == "resolution":
         ranked = sweep(denoise, x, keys, candidates(model.levels), seed=seed, batch_size=batch_size)
@@ -204,19 +205,19 @@ def choose_sigma(
 
 
 def measure_data(
-    images: Path | str,
+    images: Images,
     estimator: DataEstimator,
     *,
-    reference: Path | str | None = None,
+    reference: Images | None = None,
     codec: Codec | None = None,
     size: tuple[int, int] = (32, 32),
 ) -> pa.Table:
-    """Measure the LID of a data set at every picture of a folder, from its neighbours; no model is needed.
+    """Measure the LID of a data set at every picture, from its neighbours; no model is needed.
 
     Args:
-        images: Folder of pictures to measure at.
+        images: The pictures to measure at; see :func:`~pointland.data.sources.open_source`.
         estimator: With its settings.
-        reference: Folder of pictures among which neighbours are looked for; ``images`` itself by default, each picture
+        reference: Pictures among which neighbours are looked for; ``images`` itself by default, each picture
             then left out of its own neighbourhood (a copy of it under another name counts).
         codec: Measure in a model's space instead of in pixels.
         size: Height and width that pictures are fitted to, without a codec.
@@ -226,13 +227,13 @@ def measure_data(
         interval; a number for the whole set is repeated), ``unit``, ``space``, ``reason``.
 
     Raises:
-        ValueError: If a folder cannot be read, or there are too few pictures for the estimator.
+        ValueError: If a source cannot be read, or there are too few pictures for the estimator.
     """
-    keys, queries, failed = _points(Path(images), codec, size)
+    keys, queries, failed = _points(open_source(images), codec, size)
     if reference is None:
         found = estimator(queries, queries, np.arange(len(queries)))
     else:
-        found = estimator(queries, _points(Path(reference), codec, size)[1])
+        found = estimator(queries, _points(open_source(reference), codec, size)[1])
     space = f"pixels 3 x {size[0]} x {size[1]}" if codec is None else codec.space
     numbers = {
         name: np.broadcast_to(np.asarray(values, dtype=np.float64), len(keys))
@@ -249,10 +250,10 @@ def measure_data(
 
 
 def _points(
-    folder: Path, codec: Codec | None, size: tuple[int, int]
+    source: Source, codec: Codec | None, size: tuple[int, int]
 ) -> tuple[list[str], NDArray[np.float32], dict[str, str]]:
     keys, points, failed = [], [], {}
-    for item, opened in _opened(read_folder(folder), codec, size):
+    for item, opened in pictures(source, source.items(), size if codec is None else codec.size):
         if isinstance(opened, UnreadablePicture):
             failed[item.key] = str(opened)
             continue
@@ -262,32 +263,25 @@ def _points(
         points.append(point.flatten().cpu().numpy())
     if not points:
         raise ValueError(
-            f"none of the pictures in {folder} can be read; the last reason was {list(failed.values())[-1]}"
+            f"none of the {len(failed)} pictures can be read; the last reason was {list(failed.values())[-1]}"
         )
     return keys, np.stack(points), failed
 
 
-def _opened(
-    items: Sequence[Item], codec: Codec | None, size: tuple[int, int] = (0, 0)
-) -> Iterator[tuple[Item, Picture | UnreadablePicture]]:
-    for item in items:
-        yield item, picture_or_reason(item.path, size if codec is None else codec.size)
-
-
 def _sample(
-    model: Model, images: Path, captions: Path | None, n: int, batch_size: int, seed: int
+    model: Model, source: Source, n: int, batch_size: int, seed: int
 ) -> tuple[Float[Tensor, "b *event"], list[str]]:
     """Encode a sample of the pictures that can be read."""
-    items = read_folder(images, captions)
+    items = source.items()
     order = np.random.default_rng(seed).permutation(len(items)).tolist()
     found: list[Picture] = []
-    for _, opened in _opened([items[i] for i in order], model.codec):
+    for _, opened in pictures(source, [items[i] for i in order], model.codec.size):
         if isinstance(opened, Picture):
             found.append(opened)
         if len(found) == n:
             break
     if not found:
-        raise ValueError(f"none of the pictures in {images} can be read")
+        raise ValueError(f"none of the {len(items)} pictures can be read")
     pixels = torch.from_numpy(np.stack([picture.pixels for picture in found]))
     x = torch.cat([model.codec.encode(part) for part in torch.split(pixels, batch_size)])
     return x, [picture.sha256 for picture in found]

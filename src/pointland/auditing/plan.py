@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from pointland.auditing import tasks
 from pointland.auditing.derived import COLUMNS, MINIMUM, derivable
 from pointland.auditing.directory import SCHEMA_VERSION
-from pointland.data.item import Item
 from pointland.lid import scale
 from pointland.lid.denoising_loss import DenoisingLoss
 from pointland.lid.flipd import Flipd
@@ -25,18 +25,9 @@ from pointland.metrics.png_size import PngSize
 from pointland.metrics.sketch import Sketch
 from pointland.model import Model
 
-Role = Literal["audited", "reference"]
 Choice = Literal["auto", "paper"]
-SHARD = 256
 BESIDE = 2  # folders up from the run
 LONGEST = 50  # of lists in the record; longer ones are recorded by their hash
-
-
-class Task(NamedTuple):
-    """One picture to deal with."""
-
-    item: Item
-    role: Role
 
 
 @dataclass(frozen=True)
@@ -113,20 +104,7 @@ def cost(model: Model, metrics: Sequence[Metric], n_items: int) -> Cost:
                 pass  # no call of their own
             case _:
                 forwards += round(metric.forwards(conditions)) if hasattr(metric, "forwards") else 0
-    return Cost(n_items, -(-n_items // SHARD), forwards)
-
-
-def listing(folder: Path, items: Sequence[Item], out: Path) -> dict[str, object]:
-    """Return what identifies a set of pictures: its folder seen from the run, how many, a hash of keys and captions."""
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(f"{item.key}\0{item.caption}\n".encode("utf-8", "surrogatepass"))
-    return {
-        "folder": os.path.relpath(folder.resolve(), out.resolve()),
-        "n": len(items),
-        "captions": sum(item.caption is not None for item in items),
-        "listing_sha256": digest.hexdigest(),
-    }
+    return Cost(n_items, -(-n_items // tasks.SHARD), forwards)
 
 
 def seen_from(out: Path, source: str | None) -> str | None:
@@ -149,7 +127,7 @@ def record(
     seed: int,
     fdr: float,
     decide_by: str,
-    batch_size: int,
+    batch_size: int | Literal["auto"],
     source: str | None,
     command: str,
     device: str,
@@ -178,7 +156,7 @@ def record(
         "decide_by": decide_by,
         "columns": [asdict(column) for column in columns],
         "batch_size": batch_size,
-        "shard_size": SHARD,
+        "shard_size": tasks.SHARD,
         "model_source": source,
         "command": command,
         "environment": {**environment(), "device": device},

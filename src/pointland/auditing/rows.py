@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from pointland.auditing.plan import Task
+from pointland.auditing.tasks import Task
 from pointland.data.picture import Picture
 from pointland.metrics.metric import Column
 from pointland.metrics.near_copies import perceptual_hash
@@ -44,7 +44,7 @@ def row_of(
     row: dict[str, object] = {
         "key": portable(task.item.key),
         "role": task.role,
-        "file": portable(task.item.key),
+        "file": portable(task.item.place),
         "caption": None if caption is None else portable(caption),
         "width": picture.width,
         "height": picture.height,

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from pointland.auditing import plan
 from pointland.auditing.extras import extra_metrics
-from pointland.auditing.plan import Choice, Task
-from pointland.data.picture import Picture, picture_or_reason
+from pointland.auditing.plan import Choice
+from pointland.auditing.tasks import Tasks
+from pointland.data.picture import Picture
+from pointland.data.source import pictures
 from pointland.lid import scale
 from pointland.metrics.metric import Metric
 from pointland.model import Model
@@ -34,7 +36,7 @@ class Settled(NamedTuple):
 
 def settle(
     model: Model,
-    tasks: Sequence[Task],
+    tasks: Tasks,
     sigma: float | Choice,
     metrics: Sequence[Metric] | None,
     *,
@@ -98,23 +100,23 @@ def settle(
         )
     else:
         made = list(metrics)
-    captions = [task.item.caption for task in tasks if task.role == "audited" and task.item.caption]
+    captions = tasks.items["audited"].captions()
     made += extra_metrics(model, level, also, captions, n_draws=n_draws)
     how = sigma if isinstance(sigma, str) else "fixed"
     return Settled({"value": level, "chosen": how, "curve": curve}, made, str(x.device))
 
 
-def _sample(model: Model, tasks: Sequence[Task], batch_size: int, seed: int) -> tuple[Tensor, list[str]]:
+def _sample(model: Model, tasks: Tasks, batch_size: int, seed: int) -> tuple[Tensor, list[str]]:
     """Encode a sample of pictures, audited and reference alike."""
     order = np.random.default_rng(seed).permutation(len(tasks))
     found: list[Picture] = []
     why = ""
-    for index in order.tolist():
-        opened = picture_or_reason(tasks[index].item.path, model.codec.size)
+    for task in (tasks[index] for index in order.tolist()):
+        ((item, opened),) = pictures(tasks.sources[task.role], [task.item], model.codec.size)
         if isinstance(opened, Picture):
             found.append(opened)
         else:
-            why = f"{tasks[index].item.key}: {opened}"
+            why = f"{item.key}: {opened}"
         if len(found) == SAMPLE:
             break
     if not found:

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pointland.auditing.directory import write_csv
-from pointland.data.folder import read_folder
-from pointland.data.picture import Picture, picture_or_reason
+from pointland.data.folder import Folder
+from pointland.data.picture import Picture
+from pointland.data.source import pictures
 from pointland.demo.plant import disturbed
 from pointland.duplicates import content_hash
 
@@ -156,8 +157,8 @@ def _distinct(images: Path, captions: Path | None, recipe: Recipe) -> tuple[list
     deck: list[_Captioned] = []
     failed: dict[str, str] = {}
     seen: set[str] = set()
-    for number, item in enumerate(read_folder(images, captions)):
-        opened = picture_or_reason(item.path, (recipe.size, recipe.size))
+    source = Folder(images, captions)
+    for number, (item, opened) in enumerate(pictures(source, source.items(), (recipe.size, recipe.size))):
         if not isinstance(opened, Picture):
             failed[item.key] = str(opened)
         elif (content := content_hash(opened.pixels)) not in seen:  # not the file's: one picture in two formats

@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pointland.cli.audit import audit
 from pointland.cli.benchmark import benchmark
 from pointland.cli.extract import extract
 from pointland.cli.generate import generate
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(benchmark, name="benchmark")
+app.command()(audit)
 app.command()(extract)
 app.command()(generate)
 app.command()(prompts)
@@ -83,78 +85,6 @@ def start(
     ] = False,
 ) -> None:
     """Find the images a generative model has memorized, from the geometry it learned."""
-
-
-@app.command()
-def audit(
-    model: Annotated[str, typer.Argument(help="A diffusers directory, or a hub id such as owner/name.")],
-    images: Annotated[Path, typer.Argument(help="Folder of pictures to audit, usually the training set.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run directory; an interrupted run there is continued.")],
-    reference: Annotated[
-        Path | None,
-        typer.Option(help="Folder of pictures of the same kind, never trained on. Without it: ranking only."),
-    ] = None,
-    captions: Annotated[Path | None, typer.Option(help="CSV or JSON lines with captions of IMAGES.")] = None,
-    reference_captions: Annotated[Path | None, typer.Option(help="The same for the reference.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="CSV key,label of what is known, to measure the audit.")] = None,
-    sigma: Annotated[
-        str, typer.Option(help="Noise scale: a number, 'auto', or 'paper' for the paper's settings.")
-    ] = "auto",
-    reference_model: Annotated[
-        str | None,
-        typer.Option(help="What MODEL was fine-tuned from, or an early checkpoint: judge by the LID minus that one's."),
-    ] = None,
-    lora: Annotated[
-        str | None, typer.Option(help="LoRA weights to add to MODEL: a file, a folder or a hub id.")
-    ] = None,
-    also: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Add a metric: swapped, recall, guidance, sharpness, confidence, cosine, p-laplace, critical."
-        ),
-    ] = None,
-    fdr: Annotated[float, typer.Option(help="False discovery rate asked for.")] = 0.05,
-    decide_by: Annotated[
-        str | None,
-        typer.Option(help="Column that the verdict rests on: denoising_loss_unconditional, local_lid, combined, ..."),
-    ] = None,
-    n_draws: Annotated[int, typer.Option(min=1, help="Noise draws of the denoising loss.")] = 8,
-    n_probes: Annotated[int, typer.Option(min=1, help="Probes of FLIPD.")] = 4,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures in one batch.")] = 16,
-    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, ...; the best there is by default.")] = None,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16, of the network.")] = "float32",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and how long, then stop.")] = False,
-    top: Annotated[int, typer.Option(min=0, help="Rows of the table printed at the end.")] = 20,
-) -> None:
-    """Audit MODEL for memorized IMAGES, write a run directory with a report, print the verdict."""
-    from pointland.cli.run import run_audit
-
-    flagged = run_audit(
-        model,
-        images,
-        out=out,
-        reference=reference,
-        captions=captions,
-        reference_captions=reference_captions,
-        labels=labels,
-        sigma=sigma,
-        reference_model=reference_model,
-        lora=lora,
-        also=also or [],
-        fdr=fdr,
-        decide_by=decide_by,
-        n_draws=n_draws,
-        n_probes=n_probes,
-        batch_size=batch_size,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        dry_run=dry_run,
-        top=top,
-        command=portable_command(sys.argv[1:]),
-    )
-    raise typer.Exit(FLAGGED if flagged else NOTHING_FLAGGED)
 
 
 @app.command()
@@ -312,9 +242,13 @@ def data(
         float, typer.Option(help="Within which pictures are near copies; 0.08 is a JPEG or a shade.")
     ] = 0.08,
     share: Annotated[float, typer.Option(help="Share of the picture that templates have in common.")] = 0.5,
-    neighbors_in: Annotated[
-        int, typer.Option(min=100, help="Pictures among which neighbours are looked for: a random sample of more.")
-    ] = 20_000,
+    search: Annotated[
+        str,
+        typer.Option(
+            help="Where data LID looks for neighbours: 'sample' of the pictures, or all through an 'index' (FAISS)."
+        ),
+    ] = "sample",
+    neighbors_in: Annotated[int, typer.Option(min=100, help="Pictures in that sample, at most.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Of that sample and of the search for groups.")] = 0,
     device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, ..., for --model.")] = None,
     fail_on_duplicates: Annotated[
@@ -336,6 +270,7 @@ def data(
         k=k,
         radius=radius,
         share=share,
+        search=search,
         neighbors_in=neighbors_in,
         seed=seed,
         device=device,

@@ -1,14 +1,14 @@
 """The command ``data``: what a data set holds, before any training."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from rich.console import Console
 from rich.progress import track
 from rich.text import Text
 
 from pointland.auditing.directory import write_json
-from pointland.census import Census, census
+from pointland.census import Census, Search, census
 from pointland.cli.tabular import prepared, write_rows
 from pointland.report.words import clean, counted, number, upright
 
@@ -25,12 +25,22 @@ def run_data(
     k: int,
     radius: float,
     share: float,
+    search: str,
     neighbors_in: int,
     seed: int,
     device: str | None,
     top: int,
 ) -> bool:
     """Take the census, print it, write it; return whether there are exact or near copies."""
+    if search not in get_args(Search):
+        raise ValueError(f"--search is {' or '.join(get_args(Search))}, got {search}")
+    if search == "index":
+        from pointland.lid.data.neighbor_index import import_faiss
+
+        try:
+            import_faiss()
+        except ImportError as error:
+            raise ValueError(str(error)) from error
     prepared(out, images, names=FILES)
     console = Console(stderr=True)
     codec = None
@@ -54,6 +64,7 @@ def run_data(
         k=k,
         radius=radius,
         share=share,
+        search=cast(Search, search),
         neighbors_in=neighbors_in,
         seed=seed,
         progress=advance,
@@ -88,6 +99,11 @@ def print_census(found: Census, top: int, console: Console) -> None:
         console.print(
             Text(f"{what}: median {middle}, middle half {first} to {third}, all {low} to {high}", "dim"),
         )
+    for name, how in summary["neighbors"].items():
+        line = f"neighbours for {name}: among {counted(how['among'], 'picture')}"
+        if "recall" in how:
+            line += f", {how['recall']:.1%} of the true ones found (standard error {how['recall_stderr']:.1%})"
+        console.print(Text(line, "dim"))
     shown = [group for group in found.groups if group.kind != "template" or len(group.keys) > 2]
     for group in sorted(shown, key=lambda group: -len(group.keys))[:top]:
         names = ", ".join(upright(clean(key, 40)) for key in group.keys[:4])

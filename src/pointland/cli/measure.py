@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import track
 
-from pointland.auditing.engine import tasks_of
 from pointland.auditing.measure import YES, DataEstimator, How, ModelEstimator, choose_sigma, measure, measure_data
 from pointland.auditing.settle import settle
+from pointland.auditing.tasks import tasks_of
 from pointland.cli.run import quiet
 from pointland.cli.tabular import write_spreadsheet
 from pointland.lid import data as lid_data

@@ -4,7 +4,7 @@ import logging
 import time
 import warnings
 from pathlib import Path
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,9 +12,14 @@ from rich.text import Text
 
 from pointland import auditing
 from pointland.auditing import plan
-from pointland.auditing.engine import score_batch, tasks_of
+from pointland.auditing.batches import FIRST
+from pointland.auditing.directory import finished_shards
+from pointland.auditing.local import Local
+from pointland.auditing.scoring import score_batch
 from pointland.auditing.settle import settle
-from pointland.data.picture import Picture, picture_or_reason
+from pointland.auditing.tasks import Tasks, share_from, tasks_of
+from pointland.data.picture import Picture
+from pointland.data.source import pictures
 from pointland.model import Model
 from pointland.models.loading import Dtype, load
 from pointland.report import print_table, read_summary, write_report
@@ -23,12 +28,9 @@ from pointland.verdict import check_rate
 
 def run_audit(
     model: str,
-    images: Path,
+    tasks: Tasks,
     *,
     out: Path,
-    reference: Path | None,
-    captions: Path | None,
-    reference_captions: Path | None,
     labels: Path | None,
     sigma: str,
     reference_model: str | None,
@@ -38,8 +40,10 @@ def run_audit(
     decide_by: str | None,
     n_draws: int,
     n_probes: int,
-    batch_size: int,
+    batch_size: int | Literal["auto"],
     seed: int,
+    shard: str | None = None,
+    readers: int | None = None,
     device: str | None,
     dtype: str,
     dry_run: bool,
@@ -50,10 +54,10 @@ def run_audit(
     if dtype not in get_args(Dtype):
         raise ValueError(f"--dtype {dtype!r} is not one of {', '.join(get_args(Dtype))}")
     check_rate(fdr)
+    share_from(shard)
     scale = sigma_from(sigma)
     console = Console(stderr=True)
     quiet()
-    tasks = tasks_of(images, captions, reference, reference_captions)  # before the model: bad input fails at once
     with console.status(Text(f"Loading {model}")):
         loaded = load(model, device=device, dtype=cast(Dtype, dtype), lora=lora)
         base = None if reference_model is None else load(reference_model, device=device, dtype=cast(Dtype, dtype))
@@ -75,11 +79,8 @@ def run_audit(
 
         run = auditing.audit(
             loaded,
-            images,
+            tasks,
             out=out,
-            reference=reference,
-            captions=captions,
-            reference_captions=reference_captions,
             labels=labels,
             sigma=scale,
             reference_model=base,
@@ -90,10 +91,19 @@ def run_audit(
             decide_by=decide_by,
             batch_size=batch_size,
             seed=seed,
+            shard=shard,
+            engine=Local(readers),
             progress=advance,
             source=model,
             command=command,
         )
+    if not run.finished:
+        done, of = len(finished_shards(run.folder)), tasks.n_shards
+        console.print(
+            f"Shard {shard} is done; {done:,} of {of:,} parts are there. The process that finds them all writes the "
+            "report; parts in other folders are joined by `pointland merge`."
+        )
+        return False
     with console.status("Writing the report"):
         page = write_report(run.folder)
         summary = read_summary(run.folder)
@@ -112,11 +122,8 @@ def run_demo(out: Path, top: int) -> int:
     demo = unpack(out / "pictures")
     run_audit(
         str(MINIATURE),
-        demo.images,
+        tasks_of(demo.images, reference=demo.reference),
         out=out / "run",
-        reference=demo.reference,
-        captions=None,
-        reference_captions=None,
         labels=demo.labels,
         sigma="auto",
         fdr=0.05,
@@ -176,14 +183,15 @@ def _dry_run(
     model: Model,
     reference_model: Model | None,
     also: list[str],
-    tasks: list[plan.Task],
+    tasks: Tasks,
     sigma: float | plan.Choice,
     n_draws: int,
     n_probes: int,
-    batch_size: int,
+    batch_size: int | Literal["auto"],
     seed: int,
     console: Console,
 ) -> bool:
+    n = FIRST if batch_size == "auto" else batch_size
     at = 1.0 if sigma == "auto" else sigma  # any level costs the same
     settled = settle(
         model,
@@ -192,21 +200,22 @@ def _dry_run(
         None,
         n_draws=n_draws,
         n_probes=n_probes,
-        batch_size=batch_size,
+        batch_size=n,
         seed=seed,
         reference_model=reference_model,
         also=also,
     )
     cost = plan.cost(model, settled.metrics, len(tasks))
-    pictures, captions = readable(model, tasks, batch_size)
+    some, captions = readable(model, tasks, n)
     started = time.monotonic()
-    score_batch(model, settled.metrics, pictures, captions, seed)
-    seconds = (time.monotonic() - started) / len(pictures) * len(tasks)
+    score_batch(model, settled.metrics, some, captions, seed)
+    seconds = (time.monotonic() - started) / len(some) * len(tasks)
     scale_words = "chosen by a sweep" if sigma == "auto" else f"{settled.sigma['value']:.4g}"
-    captioned = sum(task.item.caption is not None for task in tasks)
+    captioned = sum(items.n_captions for items in tasks.items.values())
+    n_reference = len(tasks.items.get("reference", ()))
     console.print(
-        f"Would audit {sum(task.role == 'audited' for task in tasks):,} pictures against "
-        f"{sum(task.role == 'reference' for task in tasks):,} of the reference, {captioned:,} with a caption, in "
+        f"Would audit {len(tasks.items['audited']):,} pictures against "
+        f"{n_reference:,} of the reference, {captioned:,} with a caption, in "
         f"{cost.n_shards:,} shards.\n"
         f"Model {model.identity['name']} ({model.identity['class']}, "
         f"{model.identity['space']}, {model.identity['dtype']}); "
@@ -218,17 +227,17 @@ def _dry_run(
     return False
 
 
-def readable(model: Model, tasks: list[plan.Task], n: int) -> tuple[list[Picture], list[str | None]]:
+def readable(model: Model, tasks: Tasks, n: int) -> tuple[list[Picture], list[str | None]]:
     """Return the first ``n`` pictures that can be read, with their captions."""
-    pictures, captions = [], []
-    for task in tasks:
-        opened = picture_or_reason(task.item.path, model.codec.size)
-        if isinstance(opened, Picture):
-            pictures.append(opened)
-            captions.append(task.item.caption)
-        if len(pictures) == n:
-            break
-    return pictures, captions
+    found, captions = [], []
+    for role, items in tasks.items.items():
+        for item, opened in pictures(tasks.sources[role], items, model.codec.size):
+            if isinstance(opened, Picture):
+                found.append(opened)
+                captions.append(item.caption)
+            if len(found) == n:
+                return found, captions
+    return found, captions
 
 
 def _duration(seconds: float) -> str:

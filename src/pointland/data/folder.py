@@ -13,16 +13,47 @@ import os
 import posixpath
 import unicodedata
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pointland.data.item import Item
+from pointland.data.item import Item, Items
+from pointland.data.picture import UnreadablePicture, read_bytes
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 TABLES = ("metadata.jsonl", "metadata.csv", "captions.csv")
 FILE_COLUMNS = ("file_name", "file", "filename", "image", "path", "key")
 CAPTION_COLUMNS = ("caption", "text", "prompt")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The pictures in a folder and below it, a :class:`~pointland.data.source.Source`; places are keys.
+
+    Attributes:
+        path: The folder.
+        captions: A table of captions; see :func:`read_folder`.
+    """
+
+    path: Path
+    captions: Path | None = None
+
+    def items(self) -> Items:
+        """List the pictures by key; errors as in :func:`read_folder`."""
+        return Items.of(read_folder(self.path, self.captions))
+
+    def open(self, places: Sequence[str]) -> Iterator[bytes | UnreadablePicture]:
+        """Yield the contents of files."""
+        for place in places:
+            try:
+                yield read_bytes(self.path / place)
+            except UnreadablePicture as reason:
+                yield reason
+
+    def record(self, seen_from: Path) -> dict[str, object]:
+        """Name the folder as it is seen from the run."""
+        return {"kind": "folder", "folder": os.path.relpath(self.path.resolve(), seen_from.resolve())}
 
 
 class Claim(NamedTuple):
@@ -72,7 +103,7 @@ def read_folder(folder: Path, captions: Path | None = None) -> list[Item]:
         raise ValueError(f"no pictures in {folder}; expected files ending in {', '.join(sorted(SUFFIXES))}")
     claims = _claims(files, pictures) if captions is None else read_table(captions, CAPTION_COLUMNS, pictures)
     texts = settle(claims)
-    return [Item(key, path, texts.get(key)) for key, path in pictures.items()]
+    return [Item(key, key, texts.get(key)) for key in pictures]
 
 
 def read_table(

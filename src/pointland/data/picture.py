@@ -1,7 +1,7 @@
 """One picture from bytes nobody vouches for: decoded by fixed rules to RGB of a given size, or refused with a reason.
 
 What is refused: anything but JPEG, PNG, WebP, GIF, BMP and TIFF, told by its first bytes and never by its name; more
-than 64 million pixels by the header, or 256 MiB of file; truncated and damaged files; animations and several pages,
+than 64 million pixels by the header, 256 MiB of file, or 1,000 scans of a JPEG; truncated and damaged files; animations and several pages,
 since which frame a model was trained on is unknown; 32-bit gray, which has no agreed range. Damage that leaves a
 decodable file cannot be noticed.
 
@@ -36,6 +36,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20
+MAX_SCANS = 1_000  # passes over a progressive JPEG, of which encoders make about ten
 ANIMATED = "animated, or several pages; extract the frame that was trained on"
 KINDS: dict[str, tuple[bytes, type[ImageFile]]] = {
     "JPEG": (rb"\xff\xd8\xff", JpegImageFile),
@@ -101,20 +102,26 @@ def read_picture(path: Path, size: tuple[int, int]) -> Picture:
     Raises:
         UnreadablePicture: Also if the file is missing, larger than 256 MiB, no regular file, or may not be read.
     """
+    return decode_picture(read_bytes(path), size)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file that should be a picture; errors as in :func:`read_picture`."""
     try:
         if not path.is_file():  # opening a pipe would wait for ever
             raise UnreadablePicture("no such file, or not a regular file")
         with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            return stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise UnreadablePicture(f"cannot be read: {error.strerror}") from error
-    return decode_picture(data, size)
 
 
-def picture_or_reason(path: Path, size: tuple[int, int]) -> Picture | UnreadablePicture:
-    """Read a file as :func:`read_picture` does, and return the reason instead of raising it: for whoever goes on."""
+def picture_or_reason(data: bytes | UnreadablePicture, size: tuple[int, int]) -> Picture | UnreadablePicture:
+    """Decode as :func:`decode_picture` does, and return the reason instead of raising it: for whoever goes on."""
+    if isinstance(data, UnreadablePicture):
+        return data
     try:
-        return read_picture(path, size)
+        return decode_picture(data, size)
     except UnreadablePicture as error:
         return error
 
@@ -204,6 +211,8 @@ def _oriented(kind: str, data: bytes) -> Image.Image:
         )
     if getattr(image, "is_animated", False):
         raise UnreadablePicture(ANIMATED)
+    if kind == "JPEG":
+        _refuse_many_scans(data, image.width * image.height)
     image.load()
     turn = TURNS.get(_orientation(exif or image.info.get("exif", b"")))  # Pillow turns TIFF by itself
     return image if turn is None else image.transpose(turn)
@@ -231,6 +240,13 @@ def _without_exif(jpeg: bytes) -> tuple[bytes, bytes]:
             return jpeg[: at + 4] + b"None\0\0" + jpeg[at + 10 :], jpeg[at + 10 : end]
         at = end
     return jpeg, b""
+
+
+def _refuse_many_scans(jpeg: bytes, pixels: int) -> None:
+    """Refuse a JPEG of so many scans that decoding takes minutes: each is a pass over all pixels, in 50 bytes."""
+    scans = jpeg.count(b"\xff\xda")
+    if scans > min(MAX_SCANS, max(1, 32 * MAX_PIXELS // pixels)):
+        raise UnreadablePicture(f"a JPEG of {scans} scans, which would take long to decode; save it again")
 
 
 def _refuse_animated_png(png: bytes) -> None:

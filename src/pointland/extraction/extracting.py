@@ -20,7 +20,9 @@ from PIL import Image
 from pointland.auditing import directory
 from pointland.auditing.derived import without_overlap
 from pointland.auditing.directory import Run
+from pointland.data.folder import Folder
 from pointland.data.picture import Picture, picture_or_reason
+from pointland.data.sources import reopened
 from pointland.extraction.comparing import calibrated_distances, conformal_p, smallest_by_chance
 from pointland.extraction.masks import template_masks
 from pointland.extraction.sampling import WAYS, Way, sample
@@ -158,12 +160,11 @@ def extract(
 
 def read(run: Run, places: Sequence[int], role: str, model: Model, descriptor: Descriptor) -> Pictures:
     """Read pictures of a run, fitted to the model's size; those that are gone are left out."""
-    place = run.record["data"][role]
-    root = run.folder / place["folder"] if place else run.folder
     found: list[tuple[dict[str, Any], Picture, Picture]] = []
-    for row in run.rows.take(pa.array(places, pa.int64())).to_pylist():
-        fitted = picture_or_reason(root / row["file"], model.codec.size)
-        described = picture_or_reason(root / row["file"], descriptor.size)
+    rows = run.rows.take(pa.array(places, pa.int64())).to_pylist()
+    source = reopened(run.record["data"][role], run.folder) if rows else Folder(run.folder)
+    for row, data in zip(rows, source.open([row["file"] for row in rows]), strict=True):
+        fitted, described = picture_or_reason(data, model.codec.size), picture_or_reason(data, descriptor.size)
         if isinstance(fitted, Picture) and isinstance(described, Picture):
             found.append((row, fitted, described))
     if not found:

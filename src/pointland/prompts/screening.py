@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from pointland.auditing import directory
-from pointland.auditing.plan import SHARD, environment, now
+from pointland.auditing.plan import environment, now
 from pointland.auditing.rows import portable
+from pointland.auditing.tasks import SHARD
 from pointland.metrics import Column, Evaluations, Metric
 from pointland.model import PromptedModel
 from pointland.prompts.reading import Prompt

@@ -240,7 +240,8 @@ def _column_meaning(column: ColumnSummary) -> dict[str, str]:
 
 def _data(summary: Summary) -> dict[str, Any]:
     """What the page's script shows of one picture, as text; captions it takes from the table."""
-    folder = (summary["provenance"].get("data", {}).get("audited") or {}).get("folder", "")
+    audited = summary["provenance"].get("data", {}).get("audited") or {}
+    folder = audited.get("folder", "") if audited.get("kind") == "folder" else ""
     columns = summary["columns"]
 
     def numbers(row: Row) -> list[list[str]]:

@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from pointland.auditing.directory import Run
-from pointland.data.picture import UnreadablePicture, read_picture
+from pointland.data.picture import UnreadablePicture, picture_or_reason
+from pointland.data.source import Source
+from pointland.data.sources import reopened
 from pointland.report.schema import Row, Summary
 
 GALLERY, FEWEST, BOUNDARY = 60, 24, 12
@@ -47,25 +49,32 @@ def thumbnails(run: Run, summary: Summary) -> dict[str, str]:
     data: Mapping[str, Any] = run.record["data"]
     given_back = {row["extracted"][0]["file"]: row["file"] for row in gallery if row["extracted"]}
 
+    sources = {role: reopened(record, run.folder) for role, record in data.items() if record is not None}
+
     def load(name: str) -> tuple[str, str | None]:
         role, file, (side, limit) = wanted[name]
-        place = data.get(role)
-        return name, None if place is None else thumbnail(run.folder / place["folder"] / file, side, limit)
+        return name, thumbnail(_bytes(sources[role], file), side, limit) if role in sources else None
 
     with ThreadPoolExecutor(READERS) as pool:
         found = {name: uri for name, uri in pool.map(load, wanted) if uri is not None}
     for sample, file in given_back.items():
-        found |= _sample(run.folder / sample, run.folder / data["audited"]["folder"] / file, sample)
+        found |= _sample(run.folder / sample, _bytes(sources["audited"], file), sample)
     return found
 
 
-def _sample(sample: Path, picture: Path, file: str) -> dict[str, str]:
+def _bytes(source: Source, file: str) -> bytes | UnreadablePicture:
+    return next(source.open([file]))
+
+
+def _sample(sample: Path, picture: bytes | UnreadablePicture, file: str) -> dict[str, str]:
     """Return a sample and its difference to the picture, the darker the more alike; nothing if either is gone."""
     try:
         with Image.open(sample) as opened:
             generated = opened.convert("RGB")
-        fitted = read_picture(picture, generated.size[::-1])
-    except (UnreadablePicture, OSError, ValueError, Image.DecompressionBombError):
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return {}
+    fitted = picture_or_reason(picture, generated.size[::-1])
+    if isinstance(fitted, UnreadablePicture):
         return {}
     original = Image.fromarray(np.ascontiguousarray(fitted.pixels.transpose(1, 2, 0)))
     both = {"extracted": generated, "difference": ImageChops.difference(generated, original)}
@@ -78,17 +87,19 @@ def _within(image: Image.Image, side: int) -> Image.Image:
     return image if longest <= side else image.resize((image.width * side // longest, image.height * side // longest))
 
 
-def thumbnail(path: Path, side: int, limit: int) -> str | None:
+def thumbnail(data: bytes | UnreadablePicture, side: int, limit: int) -> str | None:
     """Return a picture as a data URI, at most ``side`` pixels wide and high and about ``limit`` bytes.
 
     ``None`` if it cannot be read. A tiny picture keeps its own pixels, without loss if that fits.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(io.BytesIO(data if isinstance(data, bytes) else b"")) as opened:
             native = min(opened.size)
-        size = max(1, min(side, native))
-        picture = read_picture(path, (size, size))
-    except (UnreadablePicture, OSError, ValueError, Image.DecompressionBombError):
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+    size = max(1, min(side, native))
+    picture = picture_or_reason(data, (size, size))
+    if isinstance(picture, UnreadablePicture):
         return None
     image = Image.fromarray(np.ascontiguousarray(picture.pixels.transpose(1, 2, 0)))
     return _uri(image, limit)

@@ -1,15 +1,15 @@
 """Reading a folder of pictures into what samples are compared by: content, thumbnails, descriptors."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 
-from pointland.data.folder import read_folder
-from pointland.data.picture import Picture, picture_or_reason
+from pointland.data.picture import Picture
+from pointland.data.source import Images, pictures
+from pointland.data.sources import open_source
 from pointland.duplicates import content_hash, thumbnails
 from pointland.samples.descriptors import Descriptor
 
@@ -39,15 +39,14 @@ class Described(NamedTuple):
         return Described(keys, content, self.thumbs[places], self.vectors[places], self.failed)
 
 
-def describe(
-    folder: Path | str, descriptor: Descriptor, progress: Callable[[int, int], None] | None = None
-) -> Described:
+def describe(images: Images, descriptor: Descriptor, progress: Callable[[int, int], None] | None = None) -> Described:
     """Read every picture of a folder once, in batches.
 
     Raises:
         ValueError: If the folder cannot be read or none of its pictures can.
     """
-    items = read_folder(Path(folder))
+    source = open_source(images)
+    items = source.items()
     keys: list[str] = []
     content: list[str] = []
     thumbs: list[NDArray[np.uint8]] = []
@@ -61,8 +60,7 @@ def describe(
         vectors.append(descriptor(images))
         waiting.clear()
 
-    for done, item in enumerate(items, 1):
-        picture = picture_or_reason(item.path, descriptor.size)
+    for done, (item, picture) in enumerate(pictures(source, items, descriptor.size), 1):
         if isinstance(picture, Picture):
             keys.append(item.key)
             content.append(f"{picture.width} x {picture.height} {content_hash(picture.pixels)}")
@@ -76,5 +74,5 @@ def describe(
     if waiting:
         finish()
     if not keys:
-        raise ValueError(f"none of the pictures in {folder} can be read; the last reason was {[*failed.values()][-1]}")
+        raise ValueError(f"none of the {len(items)} pictures can be read; the last reason was {[*failed.values()][-1]}")
     return Described(keys, content, np.concatenate(thumbs), np.concatenate(vectors), failed)

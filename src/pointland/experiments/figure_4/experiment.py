@@ -24,7 +24,8 @@ Every folder is an audit of its own (``out/rows/``), so an interrupted run goes 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pointland.auditing.engine import Progress, audit, tasks_of
+from pointland.auditing.engine import Progress, audit
+from pointland.auditing.tasks import tasks_of
 from pointland.experiments.figure_4.judge import MEMORIZED, judge
 from pointland.experiments.figure_4.result import Result
 from pointland.experiments.figure_4.settings import metrics_of, settings_of

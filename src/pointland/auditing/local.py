@@ -1,0 +1,80 @@
+"""The engine of one machine: reading in processes, scoring here, writing behind."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from pointland.auditing.batches import BatchSize
+from pointland.auditing.scoring import Scored, score_shard
+from pointland.auditing.tasks import Task, Tasks
+from pointland.data.picture import Picture, UnreadablePicture
+from pointland.data.readers import Readers
+from pointland.metrics.metric import Column, Metric
+from pointland.model import Model
+
+READERS = 2
+
+
+class Work(NamedTuple):
+    """What an engine is to do.
+
+    Attributes:
+        model: The model.
+        metrics: What to measure.
+        columns: That they fill for this model.
+        tasks: All pictures.
+        shards: Those of them that are asked for.
+        batch_size: Pictures in one batch, or ``"auto"``.
+        device: Where the model's points are.
+        seed: Of every draw.
+        tick: To be called with how many pictures were dealt with.
+    """
+
+    model: Model
+    metrics: Sequence[Metric]
+    columns: Sequence[Column]
+    tasks: Tasks
+    shards: Sequence[int]
+    batch_size: int | Literal["auto"]
+    device: str
+    seed: int
+    tick: Callable[[int], None]
+
+
+Engine = Callable[[Work], Generator[Scored]]  # yields every shard once, in any order
+
+
+@dataclass(frozen=True)
+class Local:
+    """Score in this process.
+
+    Attributes:
+        readers: Processes that read and decode; 0 does it in threads of this one.
+    """
+
+    readers: int | None = None
+
+    def __call__(self, work: Work) -> Generator[Scored]:
+        """Yield the shards in order."""
+        tasks, batch = work.tasks, BatchSize(work.batch_size, work.device)
+        n = READERS if self.readers is None else self.readers
+        with Readers(
+            {str(role): source for role, source in tasks.sources.items()}, work.model.codec.size, n
+        ) as readers:
+            opened = readers.read(request for shard in work.shards for _, request in tasks.requests(shard))
+
+            def pictures(shard: int) -> Iterator[tuple[Task, Picture | UnreadablePicture]]:
+                for role, _ in tasks.requests(shard):
+                    yield from ((Task(item, role), picture) for item, picture in next(opened))
+
+            for shard in work.shards:
+                yield score_shard(
+                    work.model,
+                    work.metrics,
+                    work.columns,
+                    shard,
+                    pictures(shard),
+                    batch=batch,
+                    seed=work.seed,
+                    tick=work.tick,
+                )
