@@ -14,8 +14,10 @@ import torch
 from hypothesis import settings
 
 from pointland import exact
+from pointland.auditing import local
 
 torch.set_num_threads(1)
+local.READERS = 0  # processes cost more than these pictures; tests of them ask for some
 settings.register_profile("pointland", deadline=None, derandomize=True, max_examples=15, database=None)
 settings.load_profile("pointland")
 

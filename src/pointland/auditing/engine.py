@@ -68,6 +68,7 @@ def audit(
     decide_by: str | None = None,
     batch_size: int | Literal["auto"] = "auto",
     seed: int = 0,
+    screen: float | None = None,
     shard: str | None = None,
     engine: Engine | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -100,6 +101,8 @@ def audit(
         batch_size: Pictures in one batch; both conditions go through the network together, so it sees twice as many.
             ``"auto"`` is 16 on a CPU and what is fastest on an accelerator. It halves when memory runs out.
         seed: Of every draw.
+        screen: Look at all audited pictures with one network evaluation each, and only at this share of them, the most
+            suspicious, with all others; 0.1 is good. The rest counts as tested, with p-value 1.
         shard: ``i/n`` with i from 0: do every n-th shard only, and let other processes do the rest, in the same ``out``
             on a shared disk or in others that are merged; ``"auto"`` as torchrun or Slurm says. The process that finds
             all shards done finishes the run.
@@ -131,7 +134,9 @@ def audit(
             )
     directory.check_usable(folder)
     known = {} if labels is None else read_labels(Path(labels), {*tasks.items["audited"].keys()})
-    earlier = directory.read_record(folder)["sigma"] if (folder / "run.json").exists() else None
+    if screen is not None and reference is None and "reference" not in tasks.items:
+        raise ValueError("a screen needs a reference to decide by; pass one, or leave the screen out")
+    earlier = directory.read_record(folder) if (folder / "run.json").exists() else {}
     settled = settle(
         model,
         tasks,
@@ -141,9 +146,11 @@ def audit(
         n_probes=n_probes,
         batch_size=FIRST if batch_size == "auto" else batch_size,
         seed=seed,
-        earlier=earlier,
+        earlier=earlier.get("sigma"),
         reference_model=reference_model,
         also=also,
+        screen=screen,
+        screened_earlier=earlier.get("screen"),
     )
     record = plan.record(
         model,
@@ -152,6 +159,7 @@ def audit(
         sigma=settled.sigma,
         seed=seed,
         fdr=fdr,
+        screen=settled.screen,
         decide_by=decide_by,
         batch_size=batch_size,
         source=plan.seen_from(folder, source),
@@ -178,7 +186,18 @@ def audit(
                 progress(Progress(behind + fresh, total, fresh, time.monotonic() - started))
 
         columns = plan.columns_of(model, settled.metrics)
-        work = Work(model, settled.metrics, columns, tasks, shards, batch_size, settled.device, seed, tick)
+        work = Work(
+            model,
+            settled.metrics,
+            columns,
+            tasks,
+            shards,
+            batch_size,
+            settled.device,
+            seed,
+            tick,
+            None if settled.screen is None else settled.screen["threshold"],
+        )
         tick(0)
         with closing((engine or Local())(work)) as scored:
             _commit(folder, scored)

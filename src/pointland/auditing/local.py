@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, NamedTuple
 
 from pointland.auditing.batches import BatchSize
-from pointland.auditing.scoring import Scored, score_shard
+from pointland.auditing.scoring import Scored, Scorer
 from pointland.auditing.tasks import Task, Tasks
 from pointland.data.picture import Picture, UnreadablePicture
 from pointland.data.readers import Readers
 from pointland.metrics.metric import Column, Metric
 from pointland.model import Model
+from pointland.models.precision import in_float32
 
 READERS = 2
 
@@ -28,6 +30,7 @@ class Work(NamedTuple):
         device: Where the model's points are.
         seed: Of every draw.
         tick: To be called with how many pictures were dealt with.
+        screen: Audited pictures above this value of the screen get no closer look.
     """
 
     model: Model
@@ -39,6 +42,7 @@ class Work(NamedTuple):
     device: str
     seed: int
     tick: Callable[[int], None]
+    screen: float | None = None
 
 
 Engine = Callable[[Work], Generator[Scored]]  # yields every shard once, in any order
@@ -56,7 +60,7 @@ class Local:
 
     def __call__(self, work: Work) -> Generator[Scored]:
         """Yield the shards in order."""
-        tasks, batch = work.tasks, BatchSize(work.batch_size, work.device)
+        tasks, scorer = work.tasks, scorer_of(work, work.model)
         n = READERS if self.readers is None else self.readers
         with Readers(
             {str(role): source for role, source in tasks.sources.items()}, work.model.codec.size, n
@@ -68,13 +72,17 @@ class Local:
                     yield from ((Task(item, role), picture) for item, picture in next(opened))
 
             for shard in work.shards:
-                yield score_shard(
-                    work.model,
-                    work.metrics,
-                    work.columns,
-                    shard,
-                    pictures(shard),
-                    batch=batch,
-                    seed=work.seed,
-                    tick=work.tick,
-                )
+                yield scorer.shard(shard, pictures(shard), work.tick)
+
+
+def scorer_of(work: Work, model: Model) -> Scorer:
+    """Return what scores the shards of a piece of work, by its model or a copy of it."""
+    return Scorer(
+        model,
+        work.metrics,
+        work.columns,
+        batch=BatchSize(work.batch_size, work.device),
+        seed=work.seed,
+        screen=work.screen,
+        wide=cache(lambda: in_float32(model)),
+    )

@@ -13,6 +13,9 @@ from pointland.metrics.near_copies import perceptual_hash
 from pointland.model import Model
 
 Values = list[float | list[float]]
+SCREENED_OUT = "screened out"  # the reason of values that a screen made needless
+CUT = "caption cut to the text encoder's length"
+NO_VALUE = "the model gave no finite value"
 
 
 def row_schema(columns: Sequence[Column]) -> pa.Schema:
@@ -37,7 +40,15 @@ def row_schema(columns: Sequence[Column]) -> pa.Schema:
 
 
 def row_of(
-    task: Task, picture: Picture, columns: Sequence[Column], values: Mapping[str, Values], i: int, model: Model
+    task: Task,
+    picture: Picture,
+    columns: Sequence[Column],
+    values: Mapping[str, Values],
+    i: int,
+    model: Model,
+    *,
+    screened_out: bool = False,
+    note: str | None = None,
 ) -> dict[str, object]:
     """Return one row: a value a column, or null and the reason for it."""
     caption = task.item.caption
@@ -50,15 +61,17 @@ def row_of(
         "height": picture.height,
         "sha256": picture.sha256,
         "perceptual_hash": perceptual_hash(picture.pixels),
-        "note": "caption cut to the text encoder's length" if caption is not None and model.is_cut(caption) else None,
+        "note": "; ".join(filter(None, [CUT if caption is not None and model.is_cut(caption) else None, note])) or None,
     }
     reasons: dict[str, str] = {}
     for column in columns:
         value = values[column.name][i] if column.name in values else float("nan")
         if column.needs == "caption" and caption is None:
             reasons[column.name] = "no caption"
+        elif column.name not in values and screened_out:
+            reasons[column.name] = SCREENED_OUT
         elif not np.isfinite(value).all():
-            reasons[column.name] = "the model gave no finite value"
+            reasons[column.name] = NO_VALUE
         else:
             row[column.name] = value
             if column.stderr is not None and np.isfinite(error := values[column.stderr][i]).all():

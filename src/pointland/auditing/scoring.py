@@ -1,7 +1,7 @@
 """Scoring a shard: pictures in, rows and failures out. What every engine does, wherever it does it."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,12 @@ from pointland.auditing.tasks import Task
 from pointland.data.picture import Picture, UnreadablePicture
 from pointland.metrics.evaluations import Evaluations
 from pointland.metrics.metric import Column, Metric
+from pointland.metrics.png_size import PngSize
+from pointland.metrics.screen import suspicious
+from pointland.metrics.sketch import Sketch
 from pointland.model import Model
+
+WIDENED = "scored again in float32"
 
 
 class Scored(NamedTuple):
@@ -33,58 +38,146 @@ class Scored(NamedTuple):
     failed: pa.Table
 
 
-def score_shard(
-    model: Model,
-    metrics: Sequence[Metric],
-    columns: Sequence[Column],
-    shard: int,
-    opened: Iterable[tuple[Task, Picture | UnreadablePicture]],
-    *,
-    batch: BatchSize,
-    seed: int,
-    tick: Callable[[int], None],
-) -> Scored:
-    """Score the pictures of one shard as they come.
+class Ready(NamedTuple):
+    """A picture that waits to be scored.
 
-    Batches are cut the same way whatever happened before, so an interrupted and continued run has the very rows of an
-    uninterrupted one.
+    Attributes:
+        place: In the shard.
+        task: What it is.
+        picture: Its pixels.
+        screened: The screen's value, if it went through one.
+    """
+
+    place: int
+    task: Task
+    picture: Picture
+    screened: Mapping[str, float | list[float]]
+
+
+class Scorer:
+    """What it takes to score one shard after another.
 
     Args:
         model: The model.
-        metrics: What to measure.
+        metrics: What to measure; the first is the screen, if there is one.
         columns: That they fill for this model.
-        shard: Its number.
-        opened: Its items in order, with their pictures or why there are none.
-        batch: How many at a time.
+        batch: How many pictures at a time.
         seed: Of every draw.
-        tick: Called with how many were dealt with.
+        screen: Audited pictures above this value of the screen get nothing else that costs a network call.
+        wide: Gives the model in float32, once more for pictures without a finite value; ``None`` if it is already.
     """
-    rows: list[dict[str, object]] = []
-    failed: list[dict[str, object]] = []
-    waiting: list[tuple[Task, Picture]] = []
 
-    def score(some: list[tuple[Task, Picture]]) -> None:
-        captions = [task.item.caption for task, _ in some]
-        values = score_batch(model, metrics, [picture for _, picture in some], captions, seed, batch)
-        rows.extend(row_of(task, picture, columns, values, i, model) for i, (task, picture) in enumerate(some))
-        tick(len(some))
+    def __init__(
+        self,
+        model: Model,
+        metrics: Sequence[Metric],
+        columns: Sequence[Column],
+        *,
+        batch: BatchSize,
+        seed: int,
+        screen: float | None = None,
+        wide: Callable[[], Model | None] = lambda: None,
+    ) -> None:
+        self._model, self._metrics, self._columns = model, list(metrics), list(columns)
+        self._batch, self._seed, self._screen, self._wide = batch, seed, screen, wide
+        self._rows: dict[int, dict[str, object]] = {}
 
-    for task, picture in opened:
-        if isinstance(picture, UnreadablePicture):
-            failed.append({"key": portable(task.item.key), "role": task.role, "reason": portable(str(picture))})
-            tick(1)
-            continue
-        waiting.append((task, picture))
-        if len(waiting) >= batch.size:
-            score(waiting)
-            waiting = []
-    if waiting:
-        score(waiting)
-    return Scored(
-        shard,
-        pa.Table.from_pylist(rows, schema=row_schema(columns)),
-        pa.Table.from_pylist(failed, schema=FAILED),
-    )
+    def shard(
+        self,
+        number: int,
+        opened: Iterable[tuple[Task, Picture | UnreadablePicture]],
+        tick: Callable[[int], None] = lambda n: None,
+    ) -> Scored:
+        """Score the pictures of one shard as they come.
+
+        Batches are cut the same way whatever happened before, so an interrupted and continued run has the very rows of
+        an uninterrupted one.
+
+        Args:
+            number: Of the shard.
+            opened: Its items in order, with their pictures or why there are none.
+            tick: Called with how many were dealt with.
+        """
+        self._rows = {}
+        failed: list[dict[str, object]] = []
+        looked_at: list[Ready] = []  # by the screen alone, so far
+        close: list[Ready] = []
+        for place, (task, picture) in enumerate(opened):
+            if isinstance(picture, UnreadablePicture):
+                failed.append({"key": portable(task.item.key), "role": task.role, "reason": portable(str(picture))})
+                tick(1)
+                continue
+            screened = self._screen is not None and task.role == "audited"
+            (looked_at if screened else close).append(Ready(place, task, picture, {}))
+            if len(looked_at) >= self._batch.size:
+                close += self._suspicious(looked_at, tick)
+                looked_at = []
+            if len(close) >= self._batch.size:
+                self._closely(close, tick)
+                close = []
+        if looked_at:
+            close += self._suspicious(looked_at, tick)
+        if close:
+            self._closely(close, tick)
+        rows = [self._rows[place] for place in sorted(self._rows)]
+        return Scored(
+            number,
+            pa.Table.from_pylist(rows, schema=row_schema(self._columns)),
+            pa.Table.from_pylist(failed, schema=FAILED),
+        )
+
+    def _suspicious(self, some: Sequence[Ready], tick: Callable[[int], None]) -> list[Ready]:
+        """Screen pictures; write rows for those that it clears, and return the others."""
+        gauge, *rest = self._metrics
+        free = [metric for metric in rest if isinstance(metric, PngSize | Sketch)]
+        values = self._values([gauge, *free], some)
+        names = [column.name for column in gauge.columns]
+        found = suspicious(torch.tensor(values[names[0]]), self._screen or 0.0).tolist()
+        for i, (one, keep) in enumerate(zip(some, found, strict=True)):
+            if not keep:
+                self._write(one, values, i, screened_out=True)
+        tick(len(found) - sum(found))
+        return [
+            one._replace(screened={name: values[name][i] for name in names}) for i, one in enumerate(some) if found[i]
+        ]
+
+    def _closely(self, some: Sequence[Ready], tick: Callable[[int], None]) -> None:
+        """Compute every column; what the screen said already is not computed again."""
+        step = self._batch.size
+        for start in range(0, len(some), step):
+            part = some[start : start + step]
+            known = all(one.screened for one in part)
+            values = self._values(self._metrics[1:] if known else self._metrics, part)
+            if known:
+                values |= {name: [one.screened[name] for one in part] for name in part[0].screened}
+            bad = [i for i, one in enumerate(part) if self._is_bad(one, values, i)]
+            wider = self._wide() if bad else None
+            again = {} if wider is None else self._values(self._metrics, [part[i] for i in bad], wider)
+            for i, one in enumerate(part):
+                if wider is not None and i in bad:
+                    self._write(one, again, bad.index(i), note=WIDENED)
+                else:
+                    self._write(one, values, i)
+            tick(len(part))
+
+    def _values(
+        self, metrics: Sequence[Metric], some: Sequence[Ready], model: Model | None = None
+    ) -> dict[str, Values]:
+        pictures, captions = [one.picture for one in some], [one.task.item.caption for one in some]
+        return score_batch(model or self._model, metrics, pictures, captions, self._seed, self._batch)
+
+    def _is_bad(self, one: Ready, values: Mapping[str, Values], i: int) -> bool:
+        """Say whether a value is missing that should be there."""
+        captioned = one.task.item.caption is not None
+        due = [column.name for column in self._columns if captioned or column.needs != "caption"]
+        return any(name in values and not np.isfinite(values[name][i]).all() for name in due)
+
+    def _write(
+        self, one: Ready, values: Mapping[str, Values], i: int, *, screened_out: bool = False, note: str | None = None
+    ) -> None:
+        self._rows[one.place] = row_of(
+            one.task, one.picture, self._columns, values, i, self._model, screened_out=screened_out, note=note
+        )
 
 
 def score_batch(
@@ -132,6 +225,8 @@ def _values(
     model: Model, metrics: Sequence[Metric], pictures: Sequence[Picture], captions: Sequence[str | None], seed: int
 ) -> dict[str, Values]:
     images = torch.from_numpy(np.stack([picture.pixels for picture in pictures]))
+    if torch.cuda.is_available():
+        images = images.pin_memory()
     keys = [picture.sha256 for picture in pictures]
     batch = Evaluations(model, images, model.codec.encode(images), keys, captions, seed)
     values: dict[str, Tensor] = {}

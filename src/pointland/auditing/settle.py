@@ -1,7 +1,7 @@
 """Settling an audit: sigma and the metrics, from a sample of the pictures, before anything is scored."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -10,11 +10,13 @@ from torch import Tensor
 from pointland.auditing import plan
 from pointland.auditing.extras import extra_metrics
 from pointland.auditing.plan import Choice
+from pointland.auditing.scoring import score_batch
 from pointland.auditing.tasks import Tasks
 from pointland.data.picture import Picture
 from pointland.data.source import pictures
 from pointland.lid import scale
 from pointland.metrics.metric import Metric
+from pointland.metrics.screen import Screen, sample_size, threshold
 from pointland.model import Model
 
 SAMPLE = 64
@@ -27,11 +29,13 @@ class Settled(NamedTuple):
         sigma: Its entry in the record: ``value``, ``chosen``, ``curve``.
         metrics: With their settings.
         device: Where the model's points are.
+        screen: The screen's entry in the record: ``share``, ``threshold``, ``n_sample``; ``None`` without one.
     """
 
     sigma: dict[str, Any]
     metrics: list[Metric]
     device: str
+    screen: dict[str, Any] | None = None
 
 
 def settle(
@@ -47,34 +51,37 @@ def settle(
     earlier: dict[str, Any] | None = None,
     reference_model: Model | None = None,
     also: Sequence[str] = (),
+    screen: float | None = None,
+    screened_earlier: dict[str, Any] | None = None,
 ) -> Settled:
-    """Settle sigma and the metrics.
+    """Settle sigma, the metrics, and the threshold of the screen.
 
-    A run that is continued keeps the sigma that it chose ``earlier``.
+    A run that is continued keeps what it chose ``earlier``.
 
     Raises:
         ValueError: If no picture of a sample can be read, or the model does not denoise: then its scheduler is not the
             one it was trained with, or its prediction type is wrong.
     """
-    x, keys = _sample(model, tasks, batch_size, seed)
+    found = _sample(model, tasks, len(tasks), SAMPLE, seed)
+    x, keys = _encoded(model, found, batch_size), [picture.sha256 for picture in found]
     curve: dict[str, object] | None = None
     value = scale.PAPER_SIGMA if sigma == "paper" else sigma
     if value == "auto" and earlier is not None and earlier["chosen"] == "auto":
         value, curve = earlier["value"], earlier["curve"]
     elif value == "auto":
-        found = scale.sweep(
+        swept = scale.sweep(
             model.unconditional, x, keys, scale.candidates(model.levels), seed=seed, batch_size=batch_size
         )
-        low, high = scale.quartiles(found.values)
+        low, high = scale.quartiles(swept.values)
         curve = {
-            "sigmas": found.sigmas.tolist(),
-            "median": _numbers(found.values.nanmedian(-1).values),
+            "sigmas": swept.sigmas.tolist(),
+            "median": _numbers(swept.values.nanmedian(-1).values),
             "low": _numbers(low),
             "high": _numbers(high),
-            "resolution": _numbers(found.resolution),
+            "resolution": _numbers(swept.resolution),
             "n_images": len(x),
         }
-        value = found.best
+        value = swept.best
     level = model.levels.nearest(float(value)).sigma
     check = scale.sweep(
         model.unconditional, x[:16], keys[:16], torch.tensor([level]), n_draws=1, seed=seed, batch_size=batch_size
@@ -103,12 +110,33 @@ def settle(
     captions = tasks.items["audited"].captions()
     made += extra_metrics(model, level, also, captions, n_draws=n_draws)
     how = sigma if isinstance(sigma, str) else "fixed"
-    return Settled({"value": level, "chosen": how, "curve": curve}, made, str(x.device))
+    screened = None
+    if screen is not None:
+        made = [Screen(level), *made]
+        if screened_earlier is not None and screened_earlier["share"] == screen:
+            screened = screened_earlier
+        else:
+            screened = _screened(model, tasks, level, screen, batch_size, seed)
+    return Settled({"value": level, "chosen": how, "curve": curve}, made, str(x.device), screened)
 
 
-def _sample(model: Model, tasks: Tasks, batch_size: int, seed: int) -> tuple[Tensor, list[str]]:
-    """Encode a sample of pictures, audited and reference alike."""
-    order = np.random.default_rng(seed).permutation(len(tasks))
+def _screened(
+    model: Model, tasks: Tasks, sigma: float, share: float, batch_size: int, seed: int
+) -> dict[str, float | int]:
+    """Find the screen's threshold in a sample of the audited pictures."""
+    audited = len(tasks.items["audited"])
+    found = _sample(model, tasks, audited, sample_size(audited), seed)
+    captions: list[str | None] = [None] * batch_size
+    values: list[float] = []
+    for start in range(0, len(found), batch_size):
+        part = found[start : start + batch_size]
+        values += cast(list[float], score_batch(model, [Screen(sigma)], part, captions[: len(part)], seed)["screen"])
+    return {"share": share, "threshold": threshold(torch.tensor(values), share=share), "n_sample": len(found)}
+
+
+def _sample(model: Model, tasks: Tasks, among: int, n: int, seed: int) -> list[Picture]:
+    """Read a random sample of the first ``among`` pictures, of which the reference's are the last."""
+    order = np.random.default_rng(seed).permutation(among)
     found: list[Picture] = []
     why = ""
     for task in (tasks[index] for index in order.tolist()):
@@ -117,13 +145,16 @@ def _sample(model: Model, tasks: Tasks, batch_size: int, seed: int) -> tuple[Ten
             found.append(opened)
         else:
             why = f"{item.key}: {opened}"
-        if len(found) == SAMPLE:
+        if len(found) == n:
             break
     if not found:
-        raise ValueError(f"none of the {len(tasks)} pictures can be read; the last reason was {why}")
+        raise ValueError(f"none of the {among} pictures can be read; the last reason was {why}")
+    return found
+
+
+def _encoded(model: Model, found: Sequence[Picture], batch_size: int) -> Tensor:
     images = torch.from_numpy(np.stack([picture.pixels for picture in found]))
-    x = torch.cat([model.codec.encode(part) for part in torch.split(images, batch_size)])
-    return x, [picture.sha256 for picture in found]
+    return torch.cat([model.codec.encode(part) for part in torch.split(images, batch_size)])
 
 
 def _numbers(values: Tensor) -> list[float | None]:

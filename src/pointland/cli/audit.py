@@ -30,6 +30,11 @@ def audit(
     image: Annotated[str | None, typer.Option(help="Parquet, hf: the column of pictures.")] = None,
     caption: Annotated[str | None, typer.Option(help="Parquet, hf: the column of captions.")] = None,
     key: Annotated[str | None, typer.Option(help="Parquet, hf: the column of names; file and row by default.")] = None,
+    screen: Annotated[
+        bool,
+        typer.Option("--screen", help="One network evaluation for all, all others for the most suspicious (--keep)."),
+    ] = False,
+    keep: Annotated[float, typer.Option(help="--screen: the share of pictures to look at closely.")] = 0.1,
     labels: Annotated[Path | None, typer.Option(help="CSV key,label of what is known, to measure the audit.")] = None,
     sigma: Annotated[
         str, typer.Option(help="Noise scale: a number, 'auto', or 'paper' for the paper's settings.")
@@ -98,6 +103,7 @@ def audit(
         n_probes=n_probes,
         batch_size=batch_size_from(batch_size),
         seed=seed,
+        screen=keep if screen else None,
         shard=shard,
         readers=readers,
         device=device,

@@ -18,6 +18,7 @@ from pointland.metrics.one_step_edges import OneStepEdges
 from pointland.metrics.p_laplace import PLaplace
 from pointland.metrics.png_size import PngSize
 from pointland.metrics.recall import Recall, residual_map
+from pointland.metrics.screen import Screen
 from pointland.metrics.sharpness import Sharpness
 from pointland.metrics.sketch import Sketch
 from pointland.metrics.swapped_caption import SwappedCaption
@@ -44,6 +45,7 @@ __all__ = [
     "PLaplace",
     "PngSize",
     "Recall",
+    "Screen",
     "Sharpness",
     "Sketch",
     "SwappedCaption",

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, VQModel
+
+OVERFLOW = "the autoencoder's latents are not finite; load the model in float32"
+"""Why a picture has no point."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,11 @@ class LatentCodec:
     def encode(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b c i j"]:
         """Encode pictures to scaled latents, float32; the posterior's mean, so nothing is random.
 
-        Raises:
-            ValueError: If the autoencoder overflows, as some do in float16.
+        Where the autoencoder overflows, as some do in float16, that picture's point is NaN, and no other's.
         """
         x = images.to(self.vae.device, self.vae.dtype) / 127.5 - 1
         with torch.no_grad():
-            mean: Tensor = self.vae.encode(x).latent_dist.mode().float()
-        if not bool(mean.isfinite().all()):
-            raise ValueError(
-                f"the autoencoder's latents are not finite in {self.vae.dtype}; call pipe.vae.to(torch.float32) first"
-            )
+            mean = all_or_nan(self.vae.encode(x).latent_dist.mode().float())
         shift, scale = self.vae.config.shift_factor or 0.0, float(self.vae.config.scaling_factor)
         return (mean - shift) * scale
 
@@ -67,10 +65,10 @@ class QuantizedCodec:
         return latent_space(self.channels, self.size, downscaling(self.vqvae))
 
     def encode(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b c i j"]:
-        """Encode pictures to scaled latents, float32."""
+        """Encode pictures to scaled latents, float32; NaN for a picture whose encoding overflows."""
         x = images.to(self.vqvae.device, self.vqvae.dtype) / 127.5 - 1
         with torch.no_grad():
-            latents: Tensor = self.vqvae.encode(x).latents.float()
+            latents = all_or_nan(self.vqvae.encode(x).latents.float())
         return latents * float(self.vqvae.config.scaling_factor)
 
     def decode(self, x: Float[Tensor, "b c i j"]) -> UInt8[Tensor, "b 3 h w"]:
@@ -104,6 +102,29 @@ class PixelCodec:
     def decode(self, x: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b 3 h w"]:
         """Scale back to bytes."""
         return to_bytes(x.expand(-1, 3, -1, -1))
+
+
+def encoded(x: Float[Tensor, "b *event"]) -> Bool[Tensor, " b"]:
+    """Return which pictures have a point: an encoding that overflowed in half precision is NaN."""
+    return x.flatten(1).isfinite().all(1)
+
+
+def check_encoded(x: Float[Tensor, "b *event"]) -> Float[Tensor, "b *event"]:
+    """Return points as they are, for callers that need every picture's.
+
+    Raises:
+        ValueError: If a picture has none.
+    """
+    missing = int((~encoded(x)).sum())
+    if missing:
+        raise ValueError(f"{missing} of {len(x)} pictures: {OVERFLOW}")
+    return x
+
+
+def all_or_nan(latents: Float[Tensor, "b *event"]) -> Float[Tensor, "b *event"]:
+    """Return latents with every number of an item NaN if one is not finite."""
+    fine = encoded(latents).reshape(-1, *(1,) * (latents.ndim - 1))
+    return latents.where(fine, torch.nan)
 
 
 def to_bytes(images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b 3 h w"]:

@@ -1,9 +1,10 @@
 """Loading a diffusers model with care: safetensors only, none of its code, weights complete, or a clear error."""
 
 import inspect
-import json
+import math
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -14,14 +15,16 @@ from pointland.model import PromptedModel
 from pointland.models.diffusers import FAMILIES, Family, from_pipeline
 from pointland.models.diffusers.dit import DiT
 from pointland.models.diffusers.families import unsupported
+from pointland.models.execution import Execution, prepared
 from pointland.models.lora import fuse
+from pointland.models.trust import check_libraries, check_part, read_index
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+NEEDED = ("unet", "transformer", "vae", "vqvae", "scheduler")
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 
 
@@ -34,6 +37,9 @@ def load(
     lora_scale: float = 1.0,
     variant: str | None = None,
     size: tuple[int, int] | None = None,
+    compiled: bool = False,
+    channels_last: bool = False,
+    autocast: Dtype | torch.dtype | None = None,
 ) -> Family:
     """Load a diffusers model for auditing.
 
@@ -49,17 +55,28 @@ def load(
         lora_scale: By how much.
         variant: Of the weights' files, such as ``"fp16"``.
         size: Height and width in pixels of the pictures to look at, for FLUX, which has no native size.
+        compiled: Compile the network with ``torch.compile``, for batches of any size and calls without gradients. The
+            first ones take minutes; for long audits on a GPU. Same values up to rounding.
+        channels_last: Keep convolutions' weights channels-last, which suits the half-precision kernels of GPUs. Same
+            values up to rounding.
+        autocast: Half precision in which the network runs under ``torch.autocast``, while its weights stay in
+            ``dtype``; nearer to float32 than half-precision weights are.
 
     Raises:
         FileNotFoundError: If the directory, its index or its weights are missing.
         ImportError: If LoRA weights are given and peft is not installed.
-        ValueError: If the model is of an unsupported class, brings its own code, keeps its weights as pickles, or has
-            missing or non-finite weights. The message says what to do.
+        ValueError: If the model is of an unsupported class, brings its own code, keeps its weights as pickles, links
+            out of its folder, has damaged, missing or non-finite weights, or an autoencoder of unknown scale; if
+            ``compiled`` is asked for where nothing compiles. The message says what to do.
     """
+    execution = Execution(None if autocast is None else _precision(autocast), compiled, channels_last)
     pipe, name = _checked(model, device, dtype, lora, lora_scale, variant)
-    made = from_pipeline(pipe, name=name, size=size)
+    made = _fitted(pipe, name, size)
     made.origin.check_finite()
-    return made
+    if compiled and isinstance(made, DiT):
+        raise ValueError(f"{name}: a DiT is told its class by hooks, which torch.compile does not see; leave it out")
+    prepared(made.network, made.origin.modules.values(), execution)
+    return replace(made, origin=replace(made.origin, execution=execution))
 
 
 def load_pipeline(
@@ -80,12 +97,22 @@ def load_pipeline(
         ValueError: Also if the pipeline takes no prompts.
     """
     pipe, name = _checked(model, device, dtype, lora, lora_scale, variant)
-    made = from_pipeline(pipe, name=name)
+    made = _fitted(pipe, name, None)
     if not hasattr(made, "condition") or isinstance(made, DiT):
         raise ValueError(f"{model} takes no prompts: there is nothing to generate from")
     made.origin.check_finite()
     pipe.set_progress_bar_config(disable=True)
     return pipe, cast(PromptedModel, made)
+
+
+def _fitted(pipe: "DiffusionPipeline", name: str, size: tuple[int, int] | None) -> Family:
+    """Make the model; settings of the wrong kind are the folder's fault, not the program's."""
+    try:
+        return from_pipeline(pipe, name=name, size=size)
+    except (AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{name}: its parts do not make a {type(pipe).__name__} ({error}); save the whole pipeline again"
+        ) from error
 
 
 def _checked(
@@ -102,11 +129,10 @@ def _checked(
     local = place.exists()
     if not local and not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", source):
         raise FileNotFoundError(f"{source} does not exist; give a diffusers directory or a hub id such as owner/name")
-    index = _read_index(place) if local else _fetch_index(source)
+    index = read_index(place) if local else _fetch_index(source)
     if index["_class_name"] not in FAMILIES:
         raise ValueError(unsupported(str(index["_class_name"]), source))
-    if local:
-        _refuse_code(place, index)
+    check_libraries(source, index)
     precision, target = _precision(dtype), _device(device)
     pipe = _assemble(source, index, precision, target, variant)
     if lora is not None:
@@ -126,7 +152,7 @@ def _assemble(
         entry = index.get(part)
         if part == "requires_safety_checker":
             parts[part] = False
-        elif part in UNUSED or entry == [None, None]:
+        elif part in UNUSED or (entry == [None, None] and part not in NEEDED):
             parts[part] = None
         elif isinstance(entry, list) or (part != "self" and needed.default is inspect.Parameter.empty):
             parts[part] = _component(source, part, index, dtype, variant)
@@ -139,47 +165,16 @@ def _assemble(
         return made(**parts)
 
 
-def _read_index(folder: Path) -> dict[str, object]:
-    if folder.is_file():
-        raise ValueError(
-            f"{folder} is a file; give a diffusers directory. A single checkpoint converts with "
-            "StableDiffusionPipeline.from_single_file(...).save_pretrained(folder), where you trust it"
-        )
-    path = folder / "model_index.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no model_index.json; give the directory that save_pretrained wrote")
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); save the pipeline again") from None
-    if not isinstance(index, dict) or "_class_name" not in index:
-        raise ValueError(f"{path} does not name its _class_name; save the pipeline again")
-    return index
-
-
 def _fetch_index(source: str) -> dict[str, object]:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return _read_index(Path(hf_hub_download(source, "model_index.json")).parent)
+        return read_index(Path(hf_hub_download(source, "model_index.json")).parent)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(
-            f"{source} is no local directory and could not be fetched from the hub: {error}"
+            f"{source} is no local directory and could not be fetched from the hub: {_line(error)}"
         ) from None
-
-
-def _refuse_code(folder: Path, index: dict[str, object]) -> None:
-    for part, entry in index.items():
-        if (
-            isinstance(entry, list)
-            and entry
-            and entry[0] not in (None, "diffusers", "transformers", "stable_diffusion")
-        ):
-            raise ValueError(
-                f"{folder}: component {part!r} comes from {entry[0]!r}, code of its own, not run; only parts of "
-                "diffusers and transformers are loaded"
-            )
 
 
 def _component(source: str, part: str, index: dict[str, object], dtype: torch.dtype, variant: str | None) -> Any:
@@ -189,16 +184,22 @@ def _component(source: str, part: str, index: dict[str, object], dtype: torch.dt
     entry = index.get(part)
     if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[1], str):
         raise ValueError(f"{source}: model_index.json names no {part}; save the whole pipeline")
-    made = getattr(diffusers if entry[0] == "diffusers" else transformers, entry[1], None)
+    made: Any = getattr(diffusers if entry[0] == "diffusers" else transformers, entry[1], None)
     if made is None:
         raise ValueError(f"{source}: {part} is a {entry[1]}, which the installed {entry[0]} does not have; update it")
-    if Path(source).exists():
-        _refuse_pickles(Path(source) / part)
-    if not issubclass(made, nn.Module):
+    models = (diffusers.ModelMixin, transformers.PreTrainedModel)
+    others = (diffusers.SchedulerMixin, transformers.PreTrainedTokenizerBase)
+    known = isinstance(made, type) and issubclass(made, (*models, *others))
+    if not known:  # an AutoModel would choose by itself what to load, and how
+        raise ValueError(f"{source}: {part} is a {entry[1]}, which is no network, tokenizer or scheduler: refused")
+    local = Path(source).exists()
+    if local:
+        check_part(Path(source), part)
+    if not issubclass(made, models):
         try:
-            return made.from_pretrained(source, subfolder=part, local_files_only=Path(source).exists())
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{source}: {part} cannot be loaded: {error}") from error
+            return made.from_pretrained(source, subfolder=part, local_files_only=local)
+        except Exception as error:  # settings of the wrong kind make the libraries raise anything
+            raise ValueError(f"{source}: {part} cannot be loaded: {_line(error)}") from error
     upcast = dtype == torch.float16 and issubclass(made, diffusers.AutoencoderKL)
     precision = torch.float32 if upcast else dtype
     # diffusers warns of a missing accelerate unless told; transformers names the argument dtype
@@ -210,30 +211,48 @@ def _component(source: str, part: str, index: dict[str, object], dtype: torch.dt
             subfolder=part,
             use_safetensors=True,
             output_loading_info=True,
-            local_files_only=Path(source).exists(),
+            local_files_only=local,
             variant=variant,
             **settings,
         )
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise ValueError(f"{source}: the weights of {part} cannot be loaded: {error}") from error
+    except Exception as error:  # settings of the wrong kind make the libraries raise anything
+        files = ", ".join(sorted(path.name for path in (Path(source) / part).glob("*.safetensors"))) or "no file here"
+        raise ValueError(f"{source}: the weights of {part} cannot be loaded ({files}): {_line(error)}") from error
     missing = sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))
     if missing or info.get("mismatched_keys"):
         what = f"missing {', '.join(missing[:3])}" if missing else f"of another shape {info['mismatched_keys'][:3]}"
         raise ValueError(f"{source}: the weights of {part} are incomplete ({what}); save the pipeline again")
+    if part in ("vae", "vqvae"):
+        _check_scaling(source, part, module)
     return module.to(dtype) if upcast and not module.config.force_upcast else module
 
 
-def _refuse_pickles(folder: Path) -> None:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing; save the whole pipeline with save_pretrained")
-    if (folder / "config.json").is_file() and not list(folder.glob("*.safetensors")):
-        pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
-        if pickles:
-            raise ValueError(
-                f"{folder} keeps its weights as a pickle ({pickles[0]}), which can run code when loaded: refused; "
-                "convert it where you trust it: load the pipeline and save_pretrained(folder, safe_serialization=True)"
-            )
-        raise FileNotFoundError(f"{folder} has no weights: no .safetensors file; save the pipeline again")
+def _check_scaling(source: str, part: str, autoencoder: nn.Module) -> None:
+    """Refuse an autoencoder whose latents would not have the scale that the network was trained on."""
+    from diffusers import AutoencoderKL, VQModel
+
+    if not isinstance(autoencoder, AutoencoderKL if part == "vae" else (AutoencoderKL, VQModel)):
+        raise ValueError(f"{source}: {part} is a {type(autoencoder).__name__}, which is not supported")
+    settings: Any = autoencoder.config
+    scale, shift = settings.scaling_factor, settings.get("shift_factor") or 0.0
+    if not _finite(scale) or scale <= 0 or not _finite(shift):
+        raise ValueError(
+            f"{source}: {part}/config.json has scaling_factor {scale!r} and shift_factor {shift!r}; give the numbers "
+            "that the model was trained with"
+        )
+    if part == "vae" and "scaling_factor" in settings.get("_use_default_values", ()) and settings.latent_channels != 4:
+        raise ValueError(
+            f"{source}: vae/config.json has no scaling_factor, and the usual {scale} is that of Stable Diffusion's 4 "
+            f"channels, not of {settings.latent_channels}; add the number that the model was trained with"
+        )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _precision(dtype: Dtype | torch.dtype) -> torch.dtype:

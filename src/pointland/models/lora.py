@@ -8,6 +8,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pointland.models.trust import HOW, check_links, check_weights
+
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
@@ -23,7 +25,8 @@ def fuse(pipe: "DiffusionPipeline", lora: str | Path, scale: float) -> None:
     Raises:
         ImportError: If peft is not installed.
         FileNotFoundError: If there is no such file.
-        ValueError: If the pipeline takes no LoRA, or the weights are not of this model.
+        ValueError: If the pipeline takes no LoRA, the weights are not of this model, or the file is damaged or no
+            safetensors.
     """
     if importlib.util.find_spec("peft") is None:
         raise ImportError("LoRA weights are read by peft: pip install peft")
@@ -35,7 +38,8 @@ def fuse(pipe: "DiffusionPipeline", lora: str | Path, scale: float) -> None:
     try:
         pipe.load_lora_weights(folder, weight_name=weights, use_safetensors=True, local_files_only=weights is not None)
     except (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"the LoRA {lora} cannot be loaded into a {type(pipe).__name__}: {error}") from error
+        why = " ".join(str(error).split())
+        raise ValueError(f"the LoRA {lora} cannot be loaded into a {type(pipe).__name__}: {why}") from error
     changed = [part for part, adapters in pipe.get_list_adapters().items() if adapters]
     if not changed:
         raise ValueError(f"the LoRA {lora} has no weights for a {type(pipe).__name__}; it belongs to another model")
@@ -50,10 +54,13 @@ def _place(lora: str | Path) -> tuple[str, str | None]:
         found = sorted(path.glob("*.safetensors"))
         if len(found) != 1:
             raise FileNotFoundError(f"{path} has {len(found)} .safetensors files; give the one with the LoRA's weights")
+        check_links(path, path)
+        check_weights(found[0], "the LoRA")
         return str(path), found[0].name
     if path.is_file():
         if path.suffix != ".safetensors":
-            raise ValueError(f"{path} is no .safetensors file; others can run code when loaded: refused")
+            raise ValueError(f"{path} is no .safetensors file; others can run code when loaded: refused; {HOW}")
+        check_weights(path, "the LoRA")
         return str(path.parent), path.name
     if path.is_absolute() or path.suffix or len(path.parts) != 2:
         raise FileNotFoundError(f"{lora} does not exist; give a .safetensors file, its directory or a hub id")

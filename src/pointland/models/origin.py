@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pointland.models.execution import PLAIN, Execution
 from pointland.noise import Levels
 
 
@@ -29,6 +30,7 @@ class Origin:
         levels: Its trained noise levels.
         settings: What else decides a value, in a form whose ``repr`` says it all.
         tokenizers: Whose vocabularies are hashed with the settings.
+        execution: How its network is called.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Origin:
     levels: Levels
     settings: Sequence[object] = ()
     tokenizers: Sequence[Any] = ()
+    execution: Execution = PLAIN
 
     @cached_property
     def record(self) -> dict[str, str]:
@@ -58,6 +61,7 @@ class Origin:
             "space": self.space,
             "weights_sha256": digest.hexdigest(),
             "settings_sha256": hashlib.sha256(self.levels.sigmas.numpy().tobytes() + settings).hexdigest(),
+            **self.execution.record,
         }
 
     def check_finite(self) -> None:

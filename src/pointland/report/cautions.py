@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pointland.auditing.directory import Run
+from pointland.auditing.rows import SCREENED_OUT
 from pointland.report import evidence
 from pointland.report.items import Items
 from pointland.report.schema import ColumnSummary, CopyCounts, Verdict, Warned
@@ -73,9 +74,19 @@ def about_run(
             "in no number here; the reasons are listed below.",
         )
     reasons: dict[tuple[str, int], list[str]] = {}
+    screened = 0
     for column in columns:
         for reason, n in column["missing"].items():
-            reasons.setdefault((clean(reason), n), []).append(column["title"])
+            if reason == SCREENED_OUT:
+                screened = max(screened, n)
+            else:
+                reasons.setdefault((clean(reason), n), []).append(column["title"])
+    if screened:
+        note(
+            "screened",
+            f"{counted(screened, 'picture')} {'was' if screened == 1 else 'were'} screened out by one network "
+            "evaluation each; they count as tested, with p-value 1, and have no other value.",
+        )
     for (reason, n), titles in reasons.items():
         deciding = verdict["title"] in titles
         what = titles[0] if len(titles) == 1 else f"{len(titles)} columns ({', '.join(titles)})"

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointland.auditing.directory import Run
+from pointland.auditing.rows import SCREENED_OUT
+from pointland.data.cells import unshielded
 from pointland.report.schema import Spread
 
 Floats = NDArray[np.float64]
@@ -43,6 +45,10 @@ class Items(NamedTuple):
         texts: list[str | None] = self.table[name].to_pylist()
         return texts
 
+    def screened_out(self) -> NDArray[np.bool_]:
+        """Say which pictures a screen found unsuspicious, so that nothing else was measured of them."""
+        return np.array([text is not None and SCREENED_OUT in text for text in self.texts("reasons")], dtype=bool)
+
     def missing(self) -> dict[str, dict[str, int]]:
         """Count the reasons of missing values: column, then reason, then how many."""
         found: dict[str, dict[str, int]] = {}
@@ -62,7 +68,7 @@ def of_role(run: Run, role: str) -> Items:
 
 
 def saved_labels(path: Path) -> dict[str, str]:
-    """Read labels by key from a CSV file with the header ``key,label``; empty if there is no file.
+    """Read the labels by key that an audit kept, a CSV with the header ``key,label``; empty if there is no file.
 
     Raises:
         ValueError: If the header lacks one of the two names.
@@ -73,7 +79,8 @@ def saved_labels(path: Path) -> dict[str, str]:
         lines = csv.DictReader(stream)
         if not {"key", "label"} <= set(lines.fieldnames or ()):
             raise ValueError(f"{path.name} has the header {','.join(lines.fieldnames or ())}; it needs key,label")
-        return {line["key"]: line["label"].strip() for line in lines if line["label"] and line["label"].strip()}
+        said = [(unshielded(line["key"]), unshielded(line["label"] or "").strip()) for line in lines]
+    return {key: label for key, label in said if label}
 
 
 def labels_of(items: Items, labels: Mapping[str, str]) -> list[str | None]:

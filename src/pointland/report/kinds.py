@@ -88,6 +88,7 @@ def decided(audited: Items, reference: Items, name: str, memorized_when: str, fd
         complexity=audited.floats(PNG) if sized else None,
         reference_complexity=reference.floats(PNG) if sized else None,
         mirror=name == GAP,
+        cleared=audited.screened_out(),
     )
 
 

@@ -62,6 +62,7 @@ def decide(
     reference_complexity: Floats | None = None,
     mirror: bool = False,
     weights: tuple[Floats, Floats] | None = None,
+    cleared: NDArray[np.bool_] | None = None,
 ) -> Decisions:
     """Decide which values are lower (or higher) than the reference allows, at a false discovery rate.
 
@@ -77,6 +78,8 @@ def decide(
             memorized: see :func:`mirrored_p_values`. For differences of two models only.
         weights: Of audited and of reference pictures, from :func:`shift_weights`, for a reference of other pictures;
             instead of strata. The rate then holds approximately.
+        cleared: Items without a value because something before found them unsuspicious. They count as tested, with
+            p-value 1, which keeps the rate whatever it was that cleared them.
 
     Raises:
         ValueError: If ``fdr`` is not in (0, 1).
@@ -107,6 +110,9 @@ def decide(
             p[inside] = conformal_p_values(v[inside], r[of_reference == s], *sides)
     elif mirror and known.any():
         p[known] = mirrored_p_values(v[known])
+    tested = known
+    if cleared is not None and len(r):
+        p[cleared & ~known], tested = 1.0, known | cleared
     mirrored = mirror and not len(r)
     q = benjamini_hochberg(p)
     smallest = float("nan")
@@ -114,7 +120,7 @@ def decide(
         smallest = 1 / (1 + max(np.bincount(of_reference).tolist()))
     elif mirrored:
         smallest = 1 / (1 + int(known.sum()))
-    needed = int(np.ceil(round(smallest * known.sum() / fdr, 9))) if len(r) or (mirrored and known.any()) else 0
+    needed = int(np.ceil(round(smallest * tested.sum() / fdr, 9))) if len(r) or (mirrored and known.any()) else 0
     undecided = ""
     if not known.any():
         undecided = "no audited picture has a value in this column, so nothing is known of any"
@@ -128,7 +134,7 @@ def decide(
             f"too few pictures to decide without a reference: among {known.sum()} no p-value is below {smallest:.2g}, "
             f"and at a rate of {fdr:g} as many as {needed} must reach it together; audit more, or pass --reference"
         )
-    elif needed > known.sum():
+    elif needed > tested.sum():
         undecided = (
             f"the reference is too small: with {len(r)} no p-value is below {smallest:.2g}, the rate asked for is "
             f"{fdr:g}; at least {int(np.ceil(1 / fdr))} are needed and some hundreds are good"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pointland.model import Condition
 from pointland.models.codec import LatentCodec
+from pointland.models.conditions import Conditions
 from pointland.models.diffusers.binding import Captioned
 from pointland.models.diffusers.schedule import Schedule, variance_preserving
 from pointland.models.diffusers.sizes import check_latent, pixels
@@ -46,6 +47,7 @@ class DiT(Captioned):
     n_classes: int
     schedule: Schedule
     origin: Origin
+    kept: Conditions | None = None
 
     @property
     def text_encoders(self) -> tuple[nn.Module, ...]:
@@ -94,7 +96,7 @@ class DiT(Captioned):
         weights = condition.states[:, 0].to(x.device)
         tables = [block.norm1.emb.class_embedder.embedding_table for block in self.network.transformer_blocks]
         unused = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        with weighted(tables, weights):
+        with weighted(tables, weights), self.origin.execution.calling(x.device):
             output = self.network(scaled, timestep=t, class_labels=unused, return_dict=False)[0]
         return self.denoised(output, x, sigma)
 

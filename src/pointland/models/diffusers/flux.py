@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pointland.model import Condition
 from pointland.models.codec import LatentCodec, downscaling
+from pointland.models.conditions import Conditions
 from pointland.models.diffusers.binding import Captioned
 from pointland.models.diffusers.schedule import Schedule, called_with, rectified_flow
 from pointland.models.diffusers.sizes import check_latent
@@ -50,6 +51,7 @@ class Flux(Captioned):
     guidance: float | None
     schedule: Schedule
     origin: Origin
+    kept: Conditions | None = None
 
     @property
     def text_encoders(self) -> tuple[nn.Module, ...]:
@@ -79,15 +81,16 @@ class Flux(Captioned):
         dtype = self.network.dtype
         scaled, t = self.schedule.scaled(x, sigma, dtype)
         states = condition.states.to(x.device, dtype)
-        output = self.network(
-            packed(scaled),
-            encoder_hidden_states=states,
-            timestep=t / self.schedule.n_steps,
-            img_ids=places(x).to(dtype),
-            txt_ids=states.new_zeros(states.shape[1], 3),
-            return_dict=False,
-            **{name: value.to(x.device) for name, value in condition.others.items()},
-        )[0]
+        with self.origin.execution.calling(x.device):
+            output = self.network(
+                packed(scaled),
+                encoder_hidden_states=states,
+                timestep=t / self.schedule.n_steps,
+                img_ids=places(x).to(dtype),
+                txt_ids=states.new_zeros(states.shape[1], 3),
+                return_dict=False,
+                **{name: value.to(x.device) for name, value in condition.others.items()},
+            )[0]
         return self.denoised(output, x, sigma)
 
     def noised(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Float[Tensor, "b *event"], Tensor]:

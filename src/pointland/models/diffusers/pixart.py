@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pointland.model import Condition
 from pointland.models.codec import LatentCodec
+from pointland.models.conditions import Conditions
 from pointland.models.diffusers.binding import Captioned
 from pointland.models.diffusers.schedule import Schedule, variance_preserving
 from pointland.models.diffusers.sizes import check_latent, pixels
@@ -33,6 +34,7 @@ class PixArt(Captioned):
     t5: Reader
     schedule: Schedule
     origin: Origin
+    kept: Conditions | None = None
 
     @property
     def text_encoders(self) -> tuple[nn.Module, ...]:
@@ -64,14 +66,15 @@ class PixArt(Captioned):
         """Estimate the clean latents given T5's states and their mask."""
         scaled, t = self.schedule.scaled(x, sigma, self.network.dtype)
         others = {name: value.to(x.device) for name, value in condition.others.items()}
-        output = self.network(
-            scaled,
-            encoder_hidden_states=condition.states.to(x.device, self.network.dtype),
-            encoder_attention_mask=others["encoder_attention_mask"],
-            timestep=t,
-            added_cond_kwargs={name: others.get(name) for name in ("resolution", "aspect_ratio")},
-            return_dict=False,
-        )[0]
+        with self.origin.execution.calling(x.device):
+            output = self.network(
+                scaled,
+                encoder_hidden_states=condition.states.to(x.device, self.network.dtype),
+                encoder_attention_mask=others["encoder_attention_mask"],
+                timestep=t,
+                added_cond_kwargs={name: others.get(name) for name in ("resolution", "aspect_ratio")},
+                return_dict=False,
+            )[0]
         return self.denoised(output, x, sigma)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pointland.model import Condition
 from pointland.models.codec import LatentCodec
+from pointland.models.conditions import Conditions
 from pointland.models.diffusers.binding import Captioned
 from pointland.models.diffusers.schedule import Schedule, variance_preserving
 from pointland.models.diffusers.sizes import check_latent, pixels
@@ -32,6 +33,7 @@ class StableDiffusion(Captioned):
     tokenizer: "CLIPTokenizer"
     schedule: Schedule
     origin: Origin
+    kept: Conditions | None = None
 
     @property
     def network(self) -> "UNet2DConditionModel":
@@ -68,7 +70,9 @@ class StableDiffusion(Captioned):
         """Estimate the clean latents given text states."""
         scaled, t = self.schedule.scaled(x, sigma, self.unet.dtype)
         states = condition.states.to(x.device, self.unet.dtype)
-        return self.denoised(self.unet(scaled, t, encoder_hidden_states=states).sample, x, sigma)
+        with self.origin.execution.calling(x.device):
+            output = self.unet(scaled, t, encoder_hidden_states=states).sample
+        return self.denoised(output, x, sigma)
 
 
 def stable_diffusion(pipe: "DiffusionPipeline", *, name: str, kind: str) -> StableDiffusion:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pointland.model import Condition
 from pointland.models.codec import LatentCodec
+from pointland.models.conditions import Conditions
 from pointland.models.diffusers.binding import Captioned
 from pointland.models.diffusers.schedule import Schedule, rectified_flow
 from pointland.models.diffusers.sizes import check_latent, pixels
@@ -37,6 +38,7 @@ class StableDiffusion3(Captioned):
     t5_length: int
     schedule: Schedule
     origin: Origin
+    kept: Conditions | None = None
 
     @property
     def text_encoders(self) -> tuple[nn.Module, ...]:
@@ -73,7 +75,8 @@ class StableDiffusion3(Captioned):
         scaled, t = self.schedule.scaled(x, sigma, self.network.dtype)
         pooled = condition.others["pooled_projections"].to(x.device, self.network.dtype)
         states = condition.states.to(x.device, self.network.dtype)
-        output = self.network(scaled, states, pooled, t, return_dict=False)[0]
+        with self.origin.execution.calling(x.device):
+            output = self.network(scaled, states, pooled, t, return_dict=False)[0]
         return self.denoised(output, x, sigma)
 
 

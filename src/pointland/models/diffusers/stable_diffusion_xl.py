@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pointland.model import Condition
 from pointland.models.codec import LatentCodec
+from pointland.models.conditions import Conditions
 from pointland.models.diffusers.binding import Captioned
 from pointland.models.diffusers.schedule import Schedule, variance_preserving
 from pointland.models.diffusers.sizes import check_latent, pixels
@@ -39,6 +40,7 @@ class StableDiffusionXL(Captioned):
     zeros_for_none: bool
     schedule: Schedule
     origin: Origin
+    kept: Conditions | None = None
 
     @property
     def text_encoders(self) -> tuple[nn.Module, ...]:
@@ -71,7 +73,8 @@ class StableDiffusionXL(Captioned):
         scaled, t = self.schedule.scaled(x, sigma, self.network.dtype)
         added = {name: value.to(x.device, self.network.dtype) for name, value in condition.others.items()}
         states = condition.states.to(x.device, self.network.dtype)
-        output = self.network(scaled, t, encoder_hidden_states=states, added_cond_kwargs=added).sample
+        with self.origin.execution.calling(x.device):
+            output = self.network(scaled, t, encoder_hidden_states=states, added_cond_kwargs=added).sample
         return self.denoised(output, x, sigma)
 
 

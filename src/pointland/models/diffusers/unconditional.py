@@ -62,7 +62,9 @@ class Unconditional:
     def denoise(self, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]) -> Float[Tensor, "b *event"]:
         """Estimate the clean pictures or latents."""
         scaled, t = self.schedule.scaled(x, sigma, self.unet.dtype)
-        return self.schedule.denoised(self.unet(scaled, t).sample, x, sigma)
+        with self.origin.execution.calling(x.device):
+            output = self.unet(scaled, t).sample
+        return self.schedule.denoised(output, x, sigma)
 
 
 def unconditional(pipe: "DiffusionPipeline", *, name: str, kind: str) -> Unconditional:

@@ -1,0 +1,104 @@
+"""Reading processes: the same pictures as without them, whatever happens to one."""
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pointland.data import readers as module
+from pointland.data.folder import Folder
+from pointland.data.picture import Picture, UnreadablePicture
+from pointland.data.readers import Opened, Readers, Request
+from pointland.data.source import Source
+from unruly import Unruly, items_of
+
+SIZE = (8, 8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """Twelve pictures, of which two are none."""
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        Image.fromarray(rng.integers(0, 256, (9 + i, 12, 3), dtype=np.uint8)).save(tmp_path / f"{i:02d}.png")
+    (tmp_path / "10.png").write_bytes(b"")
+    (tmp_path / "11.png").write_bytes(b"<html>")
+    return Folder(tmp_path)
+
+
+def told(opened: Opened) -> list[tuple[str, object]]:
+    return [
+        (item.key, (picture.pixels.tobytes(), picture[1:]) if isinstance(picture, Picture) else str(picture))
+        for item, picture in opened
+    ]
+
+
+def read(source: Source, n: int, each: int = 5) -> Opened:
+    items = items_of(source, "03.png")
+    with Readers({"a": source}, SIZE, n) as readers:
+        requests = [Request("a", items[start : start + each]) for start in range(0, len(items), each)]
+        return [one for opened in readers.read(requests) for one in opened]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_processes_read_what_this_one_would_in_the_same_order(folder: Folder, n: int) -> None:
+    wanted = told(read(folder, 0))
+    assert told(read(folder, n)) == wanted
+    assert dict(wanted)["03.png"] == "a link"
+    assert dict(wanted)["10.png"] == "the file is empty"
+    assert sum(isinstance(value, tuple) for value in dict(wanted).values()) == 9
+
+
+@pytest.mark.fault
+def test_a_picture_that_kills_or_stalls_its_reader_is_given_up_and_no_other(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 2.0)
+    wanted = dict(told(read(folder, 0)))
+    unruly = Unruly(folder, kills=("04.png", "07.png"), stalls=("08.png",))
+    got = dict(told(read(unruly, 2)))
+    assert got.pop("04.png") == "the reading process died (SIGSEGV) on it, 2 times"
+    assert got.pop("07.png") == "the reading process died (SIGSEGV) on it, 2 times"
+    assert got.pop("08.png") == "reading hung for 2 s on it, 2 times"
+    assert got == {key: value for key, value in wanted.items() if key in got}
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_a_source_that_fails_on_one_item_goes_on_with_the_next(folder: Folder, n: int) -> None:
+    wanted = dict(told(read(folder, 0)))
+    got = dict(told(read(Unruly(folder, fails=("05.png",)), n)))
+    assert got.pop("05.png") == "cannot be read: RuntimeError: the disk is on fire"
+    assert got == {key: value for key, value in wanted.items() if key in got}
+
+
+def test_leaving_does_not_wait_for_a_picture_that_stalls(folder: Folder) -> None:
+    stalled = Unruly(folder, stalls=("00.png",))
+    before = threading.active_count()
+    with Readers({"a": stalled}, SIZE, 1) as readers:
+        opened = readers.read([Request("a", items_of(stalled)), Request("a", [])])
+        waiting = threading.Thread(target=lambda: _swallow(opened), daemon=True)
+        waiting.start()
+        time.sleep(0.5)
+    waiting.join(20)
+    assert not waiting.is_alive()
+    assert threading.active_count() <= before + 1
+
+
+def _swallow(opened: object) -> None:
+    try:
+        list(opened)  # type: ignore[call-overload]  # an iterator
+    except Exception as error:
+        assert "died" in str(error) or "ended" in str(error)
+
+
+def test_what_a_reader_answers_is_data_alone(folder: Folder) -> None:
+    """No object is built from what a reader says, since it decoded hostile bytes: only JSON and pixels."""
+    source = Path(module.__file__).with_name("reader.py").read_text(encoding="utf-8")
+    assert "pickle.load(sys.stdin.buffer)" in source  # from its parent
+    assert "pickle.dump" not in source
+    assert "pickle.load" not in Path(module.__file__).read_text(encoding="utf-8")
+    ((_, picture),) = read(folder, 1)[10:11]
+    assert isinstance(picture, UnreadablePicture)
