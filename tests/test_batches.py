@@ -39,7 +39,7 @@ def test_out_of_memory_halves_for_good_and_ends_with_advice_at_one() -> None:
     batch.ran_out(5, MemoryError())
     batch.ran_out(2, MemoryError())
     assert batch.size == 1
-    with pytest.raises(ValueError, match="one picture at a time.*--dtype"):
+    with pytest.raises(ValueError, match=r"one picture at a time.*--dtype"):
         batch.ran_out(1, MemoryError())
 
 

@@ -1,4 +1,4 @@
-"""Audits with a screen, and audits whose model overflows: what is measured of whom, and what the verdict makes of it."""
+"""Audits with a screen: what is measured of whom, and what the verdict makes of it."""
 
 import json
 from pathlib import Path
@@ -111,7 +111,7 @@ def test_the_rate_holds_though_the_screen_chose_whom_to_test() -> None:
 def test_the_threshold_is_kept_and_another_share_is_refused(model: Memorizer, tmp_path: Path) -> None:
     first = run(model, tmp_path, "run").record["screen"]
     assert run(model, tmp_path, "run").record["screen"] == first
-    with pytest.raises(ValueError, match="differs in .*screen"):
+    with pytest.raises(ValueError, match=r"differs in .*screen"):
         run(model, tmp_path, "run", screen=0.3)
     with pytest.raises(ValueError, match="needs a reference"):
         run(model, tmp_path, "other", reference=None)

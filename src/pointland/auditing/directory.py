@@ -11,10 +11,12 @@ write goes to a temporary name in the same folder, is flushed to disk, and is re
 """
 
 import csv
+import errno
 import io
 import json
 import os
 import platform
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -137,6 +139,22 @@ def check_usable(folder: Path) -> None:
         raise ValueError(f"{folder} exists and is not a run; choose an empty or new folder for --out")
 
 
+def check_free(folder: Path) -> None:
+    """Make sure that a folder, new or there, can be written to, and that no other process works in it.
+
+    Raises:
+        OSError: If it, or what it would be made in, cannot be written to.
+        ValueError: If another process has it to itself.
+    """
+    there = next(place for place in [folder.absolute(), *folder.absolute().parents] if place.exists())
+    if not os.access(there, os.W_OK):
+        code = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(code, os.strerror(code), str(folder))
+    if (folder / ".lock").exists():
+        with _lock(folder, ".lock", shared=True):
+            pass
+
+
 def finished_shards(folder: Path) -> set[int]:
     """Return the shards whose rows are there."""
     return {int(part.stem.removeprefix("part-")) for part in (folder / "rows").glob("part-*.parquet")}
@@ -239,8 +257,13 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
-    except BaseException:
+    except OSError as error:
         temporary.unlink(missing_ok=True)  # a full disk needs the room
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(path.parent).free // 1024
+            raise OSError(
+                error.errno, f"no space left ({free:,} KiB are free, a part takes more)", str(path)
+            ) from error
         raise
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:

@@ -127,12 +127,7 @@ def audit(
         )
     folder, share = Path(out), share_from(shard)
     tasks = images if isinstance(images, Tasks) else tasks_of(images, captions, reference, reference_captions)
-    for place in tasks.sources.values():
-        if isinstance(place, Folder) and folder.resolve().is_relative_to(place.path.resolve()):
-            raise ValueError(
-                f"the run directory {folder} lies inside the pictures {place.path}; choose an --out elsewhere"
-            )
-    directory.check_usable(folder)
+    check_out(folder, tasks)
     known = {} if labels is None else read_labels(Path(labels), {*tasks.items["audited"].keys()})
     if screen is not None and reference is None and "reference" not in tasks.items:
         raise ValueError("a screen needs a reference to decide by; pass one, or leave the screen out")
@@ -206,6 +201,22 @@ def audit(
         ):
             directory.finish(folder, finished=plan.now())
     return directory.read_run(folder)
+
+
+def check_out(out: Path, tasks: Tasks) -> None:
+    """Make sure, before anything costly, that a run can be written there.
+
+    Raises:
+        OSError: If the place cannot be written to.
+        ValueError: If it lies among the pictures, holds something else, or another process works there.
+    """
+    for place in tasks.sources.values():
+        if isinstance(place, Folder) and out.resolve().is_relative_to(place.path.resolve()):
+            raise ValueError(
+                f"the run directory {out} lies inside the pictures {place.path}; choose an --out elsewhere"
+            )
+    directory.check_usable(out)
+    directory.check_free(out)
 
 
 def _commit(folder: Path, scored: Iterator[Scored]) -> None:

@@ -52,8 +52,10 @@ def main() -> NoReturn:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
             raise
+        mend = "Choose an --out that can be written to" if error.errno == errno.EROFS else "Free space"
+        what = f"{error.filename or 'the run'}: {error.strerror}"
         typer.echo(
-            f"Error: cannot write {error.filename or 'the run'}: {error.strerror}. Free space, then repeat.", err=True
+            f"Error: cannot write {what}. {mend}, then repeat the same command; what is finished is kept.", err=True
         )
         code = NO_SPACE
     except Exception as error:

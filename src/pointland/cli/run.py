@@ -3,6 +3,7 @@
 import logging
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -14,10 +15,11 @@ from pointland import auditing
 from pointland.auditing import plan
 from pointland.auditing.batches import FIRST
 from pointland.auditing.directory import finished_shards
-from pointland.auditing.local import Local
+from pointland.auditing.engine import check_out
 from pointland.auditing.scoring import score_batch
 from pointland.auditing.settle import settle
 from pointland.auditing.tasks import Tasks, share_from, tasks_of
+from pointland.cli.engines import Place, check_place, engine_at, without_number
 from pointland.data.picture import Picture
 from pointland.data.source import pictures
 from pointland.model import Model
@@ -44,7 +46,7 @@ def run_audit(
     seed: int,
     screen: float | None = None,
     shard: str | None = None,
-    readers: int | None = None,
+    place: Place | None = None,
     device: str | None,
     dtype: str,
     dry_run: bool,
@@ -56,12 +58,21 @@ def run_audit(
         raise ValueError(f"--dtype {dtype!r} is not one of {', '.join(get_args(Dtype))}")
     check_rate(fdr)
     share_from(shard)
+    place = place or Place()
+    check_place(place)
     scale = sigma_from(sigma)
     console = Console(stderr=True)
     quiet()
+    if not dry_run:
+        check_out(out, tasks)
     with console.status(Text(f"Loading {model}")):
-        loaded = load(model, device=device, dtype=cast(Dtype, dtype), lora=lora)
-        base = None if reference_model is None else load(reference_model, device=device, dtype=cast(Dtype, dtype))
+        first = partial(load, model, dtype=cast(Dtype, dtype), lora=lora)
+        second = None if reference_model is None else partial(load, reference_model, dtype=cast(Dtype, dtype))
+        loaded, base = first(device=device), None if second is None else second(device=device)
+        there = without_number(device)
+        engine = engine_at(
+            place, partial(first, device=there), None if second is None else partial(second, device=there)
+        )
     if dry_run:
         return _dry_run(loaded, base, also, tasks, scale, n_draws, n_probes, batch_size, seed, console)
     columns = (
@@ -94,7 +105,7 @@ def run_audit(
             seed=seed,
             screen=screen,
             shard=shard,
-            engine=Local(readers),
+            engine=engine,
             progress=advance,
             source=model,
             command=command,
