@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from pointland.lid import Flipd
 from pointland.mitigate import Step, steered
 from pointland.model import Condition, PromptedModel
 from pointland.models import from_module, from_pipeline, load
+from pointland.models.conditions import Conditions
+from pointland.models.diffusers.binding import remembering
+from pointland.models.precision import in_float32
 from pointland.testing import check_denoiser, check_model
 
 MAKERS: dict[str, Callable[[Path], Any]] = {
@@ -164,6 +168,43 @@ def test_conditions_are_the_pipelines_own(pipes: dict[str, Any], name: str) -> N
         torch.testing.assert_close(got.others[pooled], expected[1], rtol=1e-5, atol=1e-5)
     for text in texts:
         assert len(model.tokens(text)) == told.states.shape[1]
+
+
+@pytest.mark.parametrize("name", PROMPTED)
+def test_conditions_that_are_kept_are_those_computed_whoever_is_beside(pipes: dict[str, Any], name: str) -> None:
+    model = from_pipeline(pipes[name], size=size(name))
+    assert isinstance(model, PromptedModel)
+    kept, (first, second) = Conditions(), captions(name)
+    with torch.no_grad():
+        kept.of([first], model.condition)
+        for texts in ([second, None, first], [None, first, first]):
+            wanted, got = model.condition(texts), kept.of(texts, model.condition)
+            assert got.others.keys() == wanted.others.keys()
+            pairs = [(got.states, wanted.states), *((got.others[part], wanted.others[part]) for part in got.others)]
+            for mine, computed in pairs:
+                torch.testing.assert_close(mine, computed, rtol=1e-5, atol=1e-5)  # float32; the order of sums
+    assert list(kept.kept) == [second, None, first]
+    x, sigma = noise(), torch.tensor([2.0])
+    with torch.no_grad():
+        denoised = remembering(model).given([first, None])(x, sigma)
+        torch.testing.assert_close(denoised, model.given([first, None])(x, sigma), rtol=1e-4, atol=1e-4)
+    assert in_float32(model) is None
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_half_precision_copy_of_every_family_runs_in_float32(pipes: dict[str, Any], name: str) -> None:
+    pipe = deepcopy(pipes[name])
+    for part in pipe.components.values():
+        if isinstance(part, nn.Module):
+            part.to(torch.bfloat16)
+    full = in_float32(from_pipeline(pipe, size=size(name)))
+    assert full is not None
+    assert full.identity["dtype"] == "float32"
+    x, told = full.codec.encode(pictures()), [captions(name)[0] if full.conditional else None, None]
+    with torch.no_grad():
+        denoised = full.given(told)(x, torch.tensor([2.0]))
+    assert denoised.dtype == torch.float32
+    assert bool(denoised.isfinite().all())
 
 
 @pytest.mark.parametrize("name", PROMPTED)

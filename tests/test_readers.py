@@ -1,7 +1,9 @@
 """Reading processes: the same pictures as without them, whatever happens to one."""
 
+import subprocess
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -101,3 +103,25 @@ def test_what_a_reader_answers_is_data_alone(folder: Folder) -> None:
     assert "pickle.load" not in Path(module.__file__).read_text(encoding="utf-8")
     ((_, picture),) = read(folder, 1)[10:11]
     assert isinstance(picture, UnreadablePicture)
+
+
+def test_a_reader_killed_before_it_read_anything_blames_no_picture(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An out-of-memory killer, say: starting is tried again, and in the end the audit stops with what was said."""
+    wanted, started = told(read(folder, 0)), []
+    real: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen
+
+    def doomed(command: list[str], **settings: object) -> subprocess.Popen[bytes]:
+        started.append(command)
+        if len(started) in (1, 2):
+            command = [command[0], "-c", "raise SystemExit('no room')"]
+        return real(command, **settings)
+
+    monkeypatch.setattr(subprocess, "Popen", doomed)
+    assert told(read(folder, 1)) == wanted
+    assert len(started) == 3
+    monkeypatch.setattr(module, "STARTS", 2)
+    started.clear()
+    with pytest.raises(RuntimeError, match=r"no reading process starts: .*died \(code 1\); no room"):
+        read(folder, 1)

@@ -31,7 +31,10 @@ class Codec(Protocol):
         ...
 
     def encode(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b *event"]:
-        """Turn pictures into points of model space, float32, without randomness."""
+        """Turn pictures into points of model space, float32, without randomness.
+
+        A picture that it cannot encode in half precision is NaN, and no other.
+        """
         ...
 
     def decode(self, x: Float[Tensor, "b *event"]) -> UInt8[Tensor, "b 3 h w"]:

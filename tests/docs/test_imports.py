@@ -36,6 +36,7 @@ BESIDE = REPORT | {
     "extraction",
 }
 ALLOWED: dict[str, set[str]] = {
+    "__main__": {"cli"},
     "noise": set(),
     "draws": set(),
     "denoiser": {"noise"},

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointland.auditing.rows import portable
+from pointland.auditing.rows import NO_VALUE, portable
 from pointland.data.item import Item
 from pointland.data.picture import Picture, UnreadablePicture
 from pointland.data.source import Images, Source, pictures
@@ -32,6 +32,7 @@ from pointland.lid.plateau import LidCurve, OnPlateau
 from pointland.lid.scale import candidates, sweep
 from pointland.lid.spectrum import FilteredSpectrum
 from pointland.model import Codec, Model
+from pointland.models.codec import OVERFLOW, check_encoded, encoded
 
 How = Literal["plateau", "resolution", "knee"]
 
@@ -114,22 +115,32 @@ def measure(
 
     def score() -> None:
         x = model.codec.encode(torch.from_numpy(np.stack([picture.pixels for _, picture in waiting])))
-        denoise = model.given([item.caption for item, _ in waiting]) if conditional else model.unconditional
-        names = [picture.sha256 for _, picture in waiting]
+        fine = encoded(x)
+        some = []
+        for pair, good in zip(waiting, fine.tolist(), strict=True):
+            if good:
+                some.append(pair)
+            else:
+                rows[pair[0].key] = {"reason": OVERFLOW}
+        waiting.clear()
+        if not some:
+            return
+        x = x[fine]
+        denoise = model.given([item.caption for item, _ in some]) if conditional else model.unconditional
+        names = [picture.sha256 for _, picture in some]
         checks: OnManifold | None = None
         if check:
             found, checks = checked(estimator, denoise, x, names, sigma=estimator.sigma)
         else:
             found = estimator(denoise, x, names)
         sizes = {"value": found.value, "stderr": found.stderr, "low": found.low, "high": found.high, **found.parts}
-        for i, (item, _) in enumerate(waiting):
+        for i, (item, _) in enumerate(some):
             rows[item.key] = {name: _number(values[i]) for name, values in sizes.items()}
             if checks is not None:
                 word = checks.validity[i]
                 rows[item.key]["on_manifold"] = YES if word == "dimension" else word
             if rows[item.key]["value"] is None:
-                rows[item.key]["reason"] = "the model gave no finite value"
-        waiting.clear()
+                rows[item.key]["reason"] = NO_VALUE
 
     for done, (item, opened) in enumerate(pictures(source, items, model.codec.size), 1):
         if isinstance(opened, UnreadablePicture):
@@ -257,9 +268,12 @@ def _points(
         if isinstance(opened, UnreadablePicture):
             failed[item.key] = str(opened)
             continue
-        keys.append(item.key)
         image = torch.from_numpy(opened.pixels)[None]
         point = image.float() / 255 if codec is None else codec.encode(image)
+        if not bool(encoded(point).all()):
+            failed[item.key] = OVERFLOW
+            continue
+        keys.append(item.key)
         points.append(point.flatten().cpu().numpy())
     if not points:
         raise ValueError(
@@ -283,7 +297,7 @@ def _sample(
     if not found:
         raise ValueError(f"none of the {len(items)} pictures can be read")
     pixels = torch.from_numpy(np.stack([picture.pixels for picture in found]))
-    x = torch.cat([model.codec.encode(part) for part in torch.split(pixels, batch_size)])
+    x = torch.cat([check_encoded(model.codec.encode(part)) for part in torch.split(pixels, batch_size)])
     return x, [picture.sha256 for picture in found]
 
 

@@ -46,7 +46,7 @@ def main() -> NoReturn:
         code = end.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    except (ImportError, ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         typer.echo(f"Error: {error}", err=True)
         code = UNUSABLE
     except OSError as error:

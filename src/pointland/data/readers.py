@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,8 +24,9 @@ from pointland.data.picture import Picture, UnreadablePicture
 from pointland.data.reader import LENGTHS, parsed
 from pointland.data.source import Source, pictures
 
-PATIENCE = 60.0  # seconds for one picture
+PATIENCE = 60.0  # seconds for one picture, and for a reader to start
 TRIES = 2
+STARTS = 5  # that may fail one after another
 AHEAD = 2  # requests a reader is ahead
 
 Opened = list[tuple[Item, Picture | UnreadablePicture]]
@@ -101,6 +103,7 @@ class _Reader:
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._buffer = bytearray()
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  # until close()
 
     def read(self, request: Request) -> Opened:
         found: dict[int, Picture | UnreadablePicture] = {
@@ -109,6 +112,7 @@ class _Reader:
         waiting = deque(i for i in range(len(request.items)) if i not in found)
         tries = 0
         while waiting:
+            self._start()
             try:
                 self._ask(request.source, [request.items[i].place for i in waiting])
                 while waiting:
@@ -128,19 +132,38 @@ class _Reader:
     def close(self) -> None:
         self._closed = True
         self._end()
+        self._complaints.close()
 
-    def _ask(self, name: str, places: Sequence[str]) -> None:
-        if self._process is None:
+    def _start(self) -> None:
+        """Start the process, if there is none; dying before it could read anything, it says nothing of a picture."""
+        for failed in range(STARTS):
+            if self._process is not None:
+                return
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pointland.data.reader"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=self._complaints,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 bufsize=0,
             )
             self._buffer.clear()
-            self._write(self._told)
+            try:
+                self._write(self._told)
+                self._exactly(LENGTHS.size, time.monotonic() + PATIENCE)
+            except _Stopped as stopped:
+                self._end()
+                if self._closed or failed == STARTS - 1:
+                    raise RuntimeError(f"no reading process starts: {stopped}; {self._last_words()}") from stopped
+
+    def _last_words(self) -> str:
+        if self._complaints.closed:
+            return "it was ended"
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def _ask(self, name: str, places: Sequence[str]) -> None:
         self._write(pickle.dumps((name, list(places))))
 
     def _write(self, data: bytes) -> None:

@@ -4,6 +4,7 @@ A source lists its items once, in a fixed order, and then hands out bytes by pla
 decoded; nothing is ever extracted to disk, and no name in the data becomes a path that is written to.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -62,3 +63,8 @@ def contents(source: Source, places: Sequence[str]) -> Iterator[bytes | Unreadab
             at += 1
             said = (error.strerror or "") if isinstance(error, OSError) else str(error)
             yield UnreadablePicture(f"cannot be read: {type(error).__name__}: {said:.200}")
+
+
+def in_order(place: str) -> list[tuple[int, str]]:
+    """Return what places sort by so that they are read one after another: numbers in them count as numbers."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", place)]

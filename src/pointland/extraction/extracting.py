@@ -22,11 +22,13 @@ from pointland.auditing.derived import without_overlap
 from pointland.auditing.directory import Run
 from pointland.data.folder import Folder
 from pointland.data.picture import Picture, picture_or_reason
+from pointland.data.source import in_order
 from pointland.data.sources import reopened
 from pointland.extraction.comparing import calibrated_distances, conformal_p, smallest_by_chance
 from pointland.extraction.masks import template_masks
 from pointland.extraction.sampling import WAYS, Way, sample
 from pointland.model import Model
+from pointland.models.codec import check_encoded
 from pointland.report import summarize
 from pointland.report.extracted import TABLE
 from pointland.samples.descriptors import Descriptor, Pixels
@@ -163,8 +165,10 @@ def read(run: Run, places: Sequence[int], role: str, model: Model, descriptor: D
     found: list[tuple[dict[str, Any], Picture, Picture]] = []
     rows = run.rows.take(pa.array(places, pa.int64())).to_pylist()
     source = reopened(run.record["data"][role], run.folder) if rows else Folder(run.folder)
-    for row, data in zip(rows, source.open([row["file"] for row in rows]), strict=True):
-        fitted, described = picture_or_reason(data, model.codec.size), picture_or_reason(data, descriptor.size)
+    asked = sorted(range(len(rows)), key=lambda i: in_order(rows[i]["file"]))
+    opened = dict(zip(asked, source.open([rows[i]["file"] for i in asked]), strict=True))
+    for i, row in enumerate(rows):
+        fitted, described = (picture_or_reason(opened[i], size) for size in (model.codec.size, descriptor.size))
         if isinstance(fitted, Picture) and isinstance(described, Picture):
             found.append((row, fitted, described))
     if not found:
@@ -226,7 +230,7 @@ def _parts(masks: NDArray[np.bool_] | None, i: int) -> list[tuple[str, NDArray[n
 
 def _partial_sigma(model: Model, pictures: Pictures) -> float:
     """Return twice the pictures' standard deviation in model space, within the trained levels."""
-    x = model.codec.encode(torch.from_numpy(pictures.pixels))
+    x = check_encoded(model.codec.encode(torch.from_numpy(pictures.pixels)))
     low, high = float(model.levels.sigmas[1]), float(model.levels.sigmas[-1])
     return model.levels.nearest(min(max(2 * float(x.std()), low), high)).sigma
 
@@ -238,7 +242,7 @@ def _samples(
     decoded: NDArray[np.uint8] = np.zeros((len(asked.keys), seeds, *asked.pixels.shape[1:]), np.uint8)
     for start in range(0, len(asked.keys), BATCH):
         some = slice(start, start + BATCH)
-        x = model.codec.encode(torch.from_numpy(asked.pixels[some]))
+        x = check_encoded(model.codec.encode(torch.from_numpy(asked.pixels[some])))
         for draw in range(seeds):
             end = sample(model, x, asked.captions[some], asked.hashes[some], way, draw, **settings)
             decoded[some, draw] = model.codec.decode(end).cpu().numpy()

@@ -12,7 +12,7 @@ from PIL import Image, ImageChops
 
 from pointland.auditing.directory import Run
 from pointland.data.picture import UnreadablePicture, picture_or_reason
-from pointland.data.source import Source
+from pointland.data.source import Source, in_order
 from pointland.data.sources import reopened
 from pointland.report.schema import Row, Summary
 
@@ -56,7 +56,8 @@ def thumbnails(run: Run, summary: Summary) -> dict[str, str]:
         return name, thumbnail(_bytes(sources[role], file), side, limit) if role in sources else None
 
     with ThreadPoolExecutor(READERS) as pool:
-        found = {name: uri for name, uri in pool.map(load, wanted) if uri is not None}
+        in_place = sorted(wanted, key=lambda name: (wanted[name][0], in_order(wanted[name][1])))  # archives like it
+        found = {name: uri for name, uri in pool.map(load, in_place) if uri is not None}
     for sample, file in given_back.items():
         found |= _sample(run.folder / sample, _bytes(sources["audited"], file), sample)
     return found

@@ -42,7 +42,7 @@ def bound(condition: Condition, denoise: Conditioned) -> Denoiser:
 def read(captions: Sequence[str | None], condition_of: ConditionOf, kept: Conditions | None) -> Condition:
     """Return the condition of captions without gradients, every different one computed once, or not where it is kept.
 
-    Neither who else is in the batch nor what is kept changes a value: every family pads to one length and masks by row.
+    Who else is in the batch changes rounding alone: every family pads to one length and masks by row.
     """
     if kept is not None:
         return kept.of(captions, condition_of)
