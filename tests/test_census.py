@@ -1,7 +1,11 @@
 import csv
 import json
+import os
 import subprocess
 import sys
+from functools import partial
+from importlib.util import find_spec
+from inspect import unwrap
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,7 @@ from PIL import Image
 
 from pointland.census import Census, census
 from pointland.cli.tabular import prepared
+from pointland.lid.data import nearest_among, neighbor_index
 from scenes import noisy, save, scene
 
 POINTLAND = Path(sys.executable).parent / "pointland"
@@ -121,3 +126,51 @@ def test_a_folder_with_other_files_is_not_written_into(folder: Path) -> None:
         prepared(folder, names=("rows.csv",))
     with pytest.raises(NotADirectoryError, match="is a file"):
         prepared(folder / "00.png", names=())
+
+
+@pytest.fixture
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty pictures, two of them the same."""
+    place = tmp_path_factory.mktemp("many")
+    for seed in range(60):
+        save(scene(seed), place / f"{seed:02}.png")
+    save(scene(0), place / "copy.png")
+    return place
+
+
+@pytest.mark.skipif(find_spec("faiss") is None, reason="FAISS is not installed: pip install 'pointland[faiss]'")
+def test_neighbours_may_be_looked_for_in_all_through_an_index(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = census(many, k=5)
+    whole = census(many, k=5, search="index", neighbors_in=10)  # which is for the sample
+    assert whole.rows.equals(exact.rows)
+    assert whole.summary["neighbors"]["lid"] == {
+        "among": 61, "shards": 1, "exact_shards": 1, "recall": 1.0, "recall_stderr": 0.0, "recall_n": 61,
+    }  # fmt: skip
+    assert exact.summary["neighbors"] == {"lid": {"among": 61}}
+    monkeypatch.setattr(neighbor_index, "EXACT_BELOW", 30)
+    monkeypatch.setattr(neighbor_index, "TUNED_ON", 30)
+    monkeypatch.setattr("pointland.census.nearest_among", partial(nearest_among, recall=0.5))
+    cells = census(many, k=5, search="index")
+    assert cells.summary["neighbors"]["lid"]["exact_shards"] == 0
+    assert cells.summary["neighbors"]["lid"]["recall"] > 0.4
+    assert cells.summary["settings"]["search"] == "index"
+    one, other = (np.array(found.rows["lid"].to_pylist()) for found in (cells, exact))
+    assert np.median(np.abs(one - other)) < 0.2 * np.median(other)
+
+
+def test_the_command_searches_an_index_and_names_the_extra(many: Path, tmp_path: Path) -> None:
+    command: list[str | Path] = [POINTLAND, "data", many, "--k", "5", "--search", "index", "-o", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if find_spec("faiss") is not None:
+        assert done.returncode == 0, done.stderr
+        assert "neighbours for lid: among 61 pictures, 100.0% of the true ones found" in done.stdout
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / "faiss.py").write_text("raise ImportError")
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(blocked)}
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == "Error: an index of neighbours needs FAISS: pip install 'pointland[faiss]'"
+    with pytest.raises(ValueError, match="sample, index"):
+        unwrap(census)(many, search="everywhere")  # unwrapped: what a user runs, without the checks of the tests

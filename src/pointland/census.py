@@ -26,7 +26,7 @@ from pointland.data.source import Images, Source, pictures
 from pointland.data.sources import open_source
 from pointland.duplicates import content_hash, duplicate_groups, portraits, template_groups, thumbnails
 from pointland.lid.data import CensoredLid, censored_hill, nearest, nearest_among, rounding_floor
-from pointland.lid.data.neighbor_index import import_faiss
+from pointland.lid.data.neighbor_cells import import_faiss
 from pointland.metrics.near_copies import perceptual_hash
 from pointland.metrics.png_size import png_bytes
 from pointland.model import Codec
@@ -302,7 +302,9 @@ def _groups(kind: str, of: NDArray[np.int64], keys: list[str]) -> list[Group]:
 def _encoded(codec: Codec, pictures: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
     import torch
 
-    points = codec.encode(torch.from_numpy(np.stack(pictures))).flatten(1)
+    from pointland.models.codec import check_encoded
+
+    points = check_encoded(codec.encode(torch.from_numpy(np.stack(pictures)))).flatten(1)
     return np.asarray(points.float().cpu().numpy(), dtype=np.float32)
 
 

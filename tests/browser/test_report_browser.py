@@ -2,43 +2,16 @@
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import runs
+from chromium import dom, framed, needed, said
 from pointland.report import evidence, write_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--allow-file-access-from-files",
-]
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; on Debian: apt-get install chromium")
-
-
-def dom(page: Path, folder: Path, *, width: int = 1280) -> str:
-    command = [
-        str(CHROMIUM),
-        *FLAGS,
-        f"--user-data-dir={folder / 'profile'}",
-        f"--window-size={width},900",
-        "--virtual-time-budget=3000",
-        "--dump-dom",
-        page.as_uri(),
-    ]
-    return subprocess.run(command, capture_output=True, timeout=60, check=True).stdout.decode("utf-8")
+pytestmark = needed
 
 
 def report(folder: Path) -> Path:
@@ -55,25 +28,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evidence, "RESAMPLES", 10)  # intervals are not what these tests are about
         yield report(tmp_path_factory.mktemp("report"))
-
-
-def framed(page: Path, width: int, script: str) -> Path:
-    """Wrap the page in a frame of the given width, and write what ``script`` says of it into the outer document."""
-    wrapper = page.parent / f"frame-{width}.html"
-    wrapper.write_text(
-        f"<!doctype html><title>wait</title><iframe id=f src={page.name} "
-        f"style='width:{width}px;height:900px;border:0'></iframe>"
-        f"<p id=said></p><script>f.onload=()=>{{const w=f.contentWindow,d=f.contentDocument;"
-        f"said.textContent=JSON.stringify((()=>{{{script}}})())}}</script>",
-        encoding="utf-8",
-    )
-    return wrapper
-
-
-def said(html: str) -> str:
-    found = re.search(r'<p id="said">(.*?)</p>', html, re.S)
-    assert found
-    return found[1]
 
 
 def test_hostile_text_does_not_run_and_our_script_does(page: Path, tmp_path: Path) -> None:

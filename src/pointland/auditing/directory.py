@@ -238,7 +238,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write CSV whole or not at all."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)  # whose own ends of line make it quote returns too
     writer.writerow(header)
     writer.writerows(rows)
     write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))

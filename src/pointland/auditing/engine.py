@@ -21,6 +21,7 @@ from pointland.auditing.rows import portable
 from pointland.auditing.scoring import Scored
 from pointland.auditing.settle import settle
 from pointland.auditing.tasks import Tasks, share_from, tasks_of
+from pointland.data.cells import shielded
 from pointland.data.folder import Folder
 from pointland.data.labels import read_labels
 from pointland.data.source import Images
@@ -165,7 +166,7 @@ def audit(
     with directory.locked(folder, share if share.of > 1 else None):
         directory.open_run(folder, record)
         if labels is not None:
-            rows = [(portable(key), label) for key, label in known.items()]
+            rows = [(shielded(portable(key)), shielded(label)) for key, label in known.items()]
             directory.write_csv(folder / "labels.csv", ("key", "label"), rows)
         done = directory.finished_shards(folder)
         mine = share.shards(tasks)
@@ -191,7 +192,8 @@ def audit(
             settled.device,
             seed,
             tick,
-            None if settled.screen is None else settled.screen["threshold"],
+            screen=None if settled.screen is None else settled.screen["threshold"],
+            remember=tasks.captions_repeat,
         )
         tick(0)
         with closing((engine or Local())(work)) as scored:

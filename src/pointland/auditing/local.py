@@ -12,6 +12,7 @@ from pointland.data.picture import Picture, UnreadablePicture
 from pointland.data.readers import Readers
 from pointland.metrics.metric import Column, Metric
 from pointland.model import Model
+from pointland.models.diffusers.binding import remembering
 from pointland.models.precision import in_float32
 
 READERS = 2
@@ -31,6 +32,7 @@ class Work(NamedTuple):
         seed: Of every draw.
         tick: To be called with how many pictures were dealt with.
         screen: Audited pictures above this value of the screen get no closer look.
+        remember: Keep what captions become, since they come again.
     """
 
     model: Model
@@ -43,6 +45,7 @@ class Work(NamedTuple):
     seed: int
     tick: Callable[[int], None]
     screen: float | None = None
+    remember: bool = False
 
 
 Engine = Callable[[Work], Generator[Scored]]  # yields every shard once, in any order
@@ -78,7 +81,7 @@ class Local:
 def scorer_of(work: Work, model: Model) -> Scorer:
     """Return what scores the shards of a piece of work, by its model or a copy of it."""
     return Scorer(
-        model,
+        remembering(model) if work.remember else model,
         work.metrics,
         work.columns,
         batch=BatchSize(work.batch_size, work.device),

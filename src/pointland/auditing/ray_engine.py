@@ -146,7 +146,7 @@ class _Crew:
         )
         for _ in range(n):
             self._hire()
-        while self._calls:
+        while self._waiting or any(call.shard is not None for call in self._calls.values()):
             (answer,), _ = self._ray.wait(list(self._calls), num_returns=1)
             actor, shard = self._calls[answer]
             try:
@@ -155,7 +155,9 @@ class _Crew:
                 self._lose(actor, str(error).strip().splitlines()[0])
                 continue
             except exceptions.RayTaskError as error:
-                raise (error.cause if isinstance(error.cause, Exception) else error) from None
+                cause = error.cause if isinstance(error.cause, Exception) else error
+                cause.add_note(str(error))  # with what went on there
+                raise cause from None
             del self._calls[answer]
             self._give(actor)
             if shard is None:
@@ -208,7 +210,9 @@ class _Crew:
                 raise self._gave_up()
             self._went_well = False
         self._waiting.extendleft(reversed([shard for shard in others if shard is not None]))
-        if self._waiting or self._calls:
+        for idle in set(self._actors) - {call.actor for call in self._calls.values()}:
+            self._give(idle)  # the new one may wait long for a place
+        if self._waiting:
             self._hire()
 
     def _gave_up(self) -> ValueError:
@@ -257,5 +261,5 @@ def _check_room(ray: Any, needed: dict[str, float]) -> None:
 
 def _threads(ray: Any, workers: int) -> int:
     """Share the threads that torch would have here, on machines like this one."""
-    n_nodes = sum(node["Alive"] for node in ray.nodes())
+    n_nodes = len([node for node in ray.nodes() if node["Alive"]])
     return max(1, min(torch.get_num_threads(), torch.get_num_threads() * n_nodes // workers))

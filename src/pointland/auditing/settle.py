@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pointland import draws
 from pointland.auditing import plan
 from pointland.auditing.extras import extra_metrics
 from pointland.auditing.plan import Choice
@@ -20,6 +21,7 @@ from pointland.metrics.screen import Screen, sample_size, threshold
 from pointland.model import Model
 
 SAMPLE = 64
+HIGH = 5.0  # times the points' own size: there nearly all is noise
 
 
 class Settled(NamedTuple):
@@ -86,17 +88,20 @@ def settle(
     check = scale.sweep(
         model.unconditional, x[:16], keys[:16], torch.tensor([level]), n_draws=1, seed=seed, batch_size=batch_size
     )
-    if not bool(check.values.isfinite().any()):
+    losses = check.values.where(check.values.isfinite(), torch.nan)
+    if not bool(losses.isfinite().any()):
         raise ValueError(
             f"the model gives no finite value at sigma {level:.4g}; load it in float32, or check its weights"
         )
     d = x[0].numel()
-    if float(check.values.nanmedian()) >= d:
+    if float(losses.nanmedian()) >= d:
         raise ValueError(
             f"the model does not denoise: at sigma {level:.4g} its error is "
-            f"{float(check.values.nanmedian()):.4g} of the noise's "
+            f"{float(losses.nanmedian()):.4g} of the noise's "
             f"{d}; check prediction_type and the betas in scheduler_config.json"
         )
+    if earlier is None:
+        _check_reading(model, x[:16], keys[:16], seed=seed, batch_size=batch_size)
     if metrics is None:
         made = (
             plan.paper_metrics(model, seed=seed)
@@ -132,6 +137,33 @@ def _screened(
         part = found[start : start + batch_size]
         values += cast(list[float], score_batch(model, [Screen(sigma)], part, captions[: len(part)], seed)["screen"])
     return {"share": share, "threshold": threshold(torch.tensor(values), share=share), "n_sample": len(found)}
+
+
+def _check_reading(model: Model, x: Tensor, keys: Sequence[str], *, seed: int, batch_size: int) -> None:
+    r"""Refuse a network whose output is read by the wrong prediction type, which at low noise can pass as denoising.
+
+    Of the noise :math:`n` in :math:`x_0 + \sigma n`, a denoised point keeps the share :math:`\langle D, n\rangle / d
+    = \sigma \operatorname{tr} J_D / d`, which is at least 0 and small at high noise, whatever the pictures are. A
+    network that predicts the noise, read as one that predicts the velocity, keeps about -1; the other mistakes keep
+    about 1 or more.
+    """
+    size = float(x.square().mean().sqrt())
+    lowest, highest = float(model.levels.sigmas[0]), float(model.levels.sigmas[-1])
+    sigma = model.levels.nearest(min(max(HIGH * size, lowest), highest)).sigma
+    at = torch.tensor([sigma], device=x.device)
+    kept = []
+    with torch.no_grad():
+        for start in range(0, len(x), batch_size):
+            some = x[start : start + batch_size]
+            noise = draws.normal(some, keys[start : start + batch_size], 1, seed)[0]
+            found = model.unconditional(some + sigma * noise, at) - some
+            kept.append((found * noise).flatten(1).mean(1))
+    share = float(torch.cat(kept).nanmedian())
+    if share < -0.5 or share > max(0.5, size):
+        raise ValueError(
+            f"the model does not denoise: at sigma {sigma:.4g} it keeps {share:.2g} of the noise, where a denoiser "
+            "keeps nearly 0; check prediction_type and the betas in scheduler_config.json"
+        )
 
 
 def _sample(model: Model, tasks: Tasks, among: int, n: int, seed: int) -> list[Picture]:

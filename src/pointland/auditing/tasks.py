@@ -75,6 +75,11 @@ class Tasks(Sequence[Task]):
         """Return how many items a shard has."""
         return min(SHARD, len(self) - shard * SHARD)
 
+    @property
+    def captions_repeat(self) -> bool:
+        """Whether a caption is that of two pictures or more on average."""
+        return any(items.n_captions >= 2 * len(items.captions()) > 0 for items in self.items.values())
+
     def record(self, out: Path) -> dict[str, object]:
         """Return what identifies the pictures, by role: their source seen from the run, how many, and a hash."""
         found: dict[str, object] = {"audited": None, "reference": None}

@@ -11,12 +11,14 @@ import pickle
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 
 from pointland.auditing.local import Work, scorer_of
+from pointland.auditing.plan import environment
 from pointland.auditing.scoring import Scored
 from pointland.auditing.tasks import Role, Task, Tasks
 from pointland.data.item import Item
@@ -44,6 +46,7 @@ class Orders(NamedTuple):
     Attributes:
         loads: Makes the audited model, and behind it each model that a metric holds.
         identity: Of the audited model, if the worker loads its own.
+        environment: The versions here.
         work: The piece of work, pickled, with models by their number in ``loads``, without pictures.
         sources: Of the pictures, by role.
         proofs: One item of each source.
@@ -55,6 +58,7 @@ class Orders(NamedTuple):
 
     loads: tuple[Load, ...]
     identity: Mapping[str, str] | None
+    environment: Mapping[str, str]
     work: bytes
     sources: Mapping[str, Source]
     proofs: Mapping[str, Proof]
@@ -83,11 +87,12 @@ def orders(
     others = {id(model): model for metric in work.metrics for model in _held(metric) if model is not work.model}
     models = [work.model, *others.values()]
     given = [load, load_reference, *[None] * len(others)]
-    loads = tuple(way or _Same(model) for way, model in zip(given, models, strict=False))
+    loads = tuple(way or partial(_itself, model) for way, model in zip(given, models, strict=False))
     try:
         told = Orders(
             loads,
             None if load is None else dict(work.model.identity),
+            environment(),
             _without([*models, work.tasks, work.tick], work, pickler),
             {str(role): source for role, source in work.tasks.sources.items()},
             _proofs(work.tasks),
@@ -116,13 +121,14 @@ class Worker:
         told: Its orders.
 
     Raises:
-        ValueError: If this machine cannot read the pictures, or has another model.
+        ValueError: If this machine cannot read the pictures, or has another model or other versions.
     """
 
     def __init__(self, told: Orders) -> None:
         if Path(told.folder).is_dir():
             os.chdir(told.folder)
         torch.set_num_threads(told.threads)
+        _check_versions(told.environment)
         _check_pictures(told)
         models = [load() for load in told.loads]
         _check_model(models[0], told.identity)
@@ -144,13 +150,8 @@ class Worker:
         self._readers.__exit__(None, None, None)
 
 
-class _Same(NamedTuple):
-    """A way to come by a model that is sent itself."""
-
-    model: Any
-
-    def __call__(self) -> Model:
-        return cast(Model, self.model)
+def _itself(model: Model) -> Model:
+    return model
 
 
 class _With(pickle.Unpickler):
@@ -195,6 +196,16 @@ def _proofs(tasks: Tasks) -> dict[str, Proof]:
                 found[str(role)] = Proof(item, hashlib.sha256(data).hexdigest())
                 break
     return found
+
+
+def _check_versions(there: Mapping[str, str]) -> None:
+    here = environment()
+    differing = [f"{name} {here[name]} instead of {there[name]}" for name in here if here[name] != there[name]]
+    if differing:
+        raise ValueError(
+            f"the worker on {platform.node()} has {', '.join(differing)}, so its rows could differ; install the same "
+            "versions on every machine"
+        )
 
 
 def _check_pictures(told: Orders) -> None:

@@ -366,4 +366,6 @@ def reproduce(
 
 def portable_command(arguments: list[str]) -> str:
     """Return the command for the record; of absolute paths only the last part, so that reports tell no home folders."""
-    return shlex.join(["pointland", *(Path(a).name if Path(a).is_absolute() else a for a in arguments)])
+    split = [word.partition("=") if word.startswith("--") else ("", "", word) for word in arguments]
+    names = [option + equals + (Path(a).name if Path(a).is_absolute() else a) for option, equals, a in split]
+    return shlex.join(["pointland", *names])

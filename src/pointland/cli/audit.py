@@ -1,6 +1,7 @@
 """``pointland audit``: its options, and what they become."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -72,22 +73,43 @@ def audit(
     readers: Annotated[
         int | None, typer.Option(min=0, help="Processes that read and decode, 2 by default; 0: none beside this one.")
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Where to compute: 'local', in this process, or 'ray', on workers here or on a cluster.")
+    ] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="ray: how many, each with a model of its own; 2.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="ray: of a cluster that runs, 'auto' for this machine's; by default starts one.")
+    ] = None,
+    gpus: Annotated[float | None, typer.Option(min=0, help="ray: GPUs of a worker, such as 0.5.")] = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, ...; the best there is by default.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16, of the network.")] = "float32",
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network; pays in long audits.")] = False,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Channels-last weights, for U-Nets on a GPU.")
+    ] = False,
+    autocast: Annotated[str | None, typer.Option(help="bfloat16 or float16: run the network under autocast.")] = None,
+    max_bad: Annotated[
+        float, typer.Option(min=0, max=1, help="Fail, code 2, if a larger share of IMAGES has no value.")
+    ] = 0.5,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and how long, then stop.")] = False,
     top: Annotated[int, typer.Option(min=0, help="Rows of the table printed at the end.")] = 20,
 ) -> None:
     """Audit MODEL for memorized IMAGES, write a run directory with a report, print the verdict."""
     from pointland.auditing.tasks import tasks_of
     from pointland.cli.app import portable_command
+    from pointland.cli.engines import Place
     from pointland.cli.run import run_audit
+    from pointland.data.hub import DatasetRows
+    from pointland.data.parquet import ParquetFiles
     from pointland.data.sources import open_source
 
     columns = {"image": image, "caption": caption, "key": key}
     audited = open_source(images, captions=captions, split=split, **columns)
     compared = None
     if reference is not None:
-        compared = open_source(reference, captions=reference_captions, split=reference_split, **columns)
+        compared = open_source(reference, captions=reference_captions, split=reference_split)
+        if isinstance(compared, DatasetRows | ParquetFiles):
+            compared = replace(compared, image=image, caption=caption, key=key)
     flagged = run_audit(
         model,
         tasks_of(audited, reference=compared),  # before the model: bad input fails at once
@@ -105,9 +127,11 @@ def audit(
         seed=seed,
         screen=keep if screen else None,
         shard=shard,
-        readers=readers,
+        place=Place(engine, readers, workers, address, gpus),
         device=device,
         dtype=dtype,
+        running={"compiled": compiled, "channels_last": channels_last, "autocast": autocast},
+        max_bad=max_bad,
         dry_run=dry_run,
         top=top,
         command=portable_command(sys.argv[1:]),

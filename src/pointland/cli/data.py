@@ -35,7 +35,7 @@ def run_data(
     if search not in get_args(Search):
         raise ValueError(f"--search is {' or '.join(get_args(Search))}, got {search}")
     if search == "index":
-        from pointland.lid.data.neighbor_index import import_faiss
+        from pointland.lid.data.neighbor_cells import import_faiss
 
         try:
             import_faiss()

@@ -5,7 +5,7 @@ import time
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, TypedDict, cast, get_args
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,6 +16,7 @@ from pointland.auditing import plan
 from pointland.auditing.batches import FIRST
 from pointland.auditing.directory import finished_shards
 from pointland.auditing.engine import check_out
+from pointland.auditing.rows import NO_VALUE
 from pointland.auditing.scoring import score_batch
 from pointland.auditing.settle import settle
 from pointland.auditing.tasks import Tasks, share_from, tasks_of
@@ -25,7 +26,16 @@ from pointland.data.source import pictures
 from pointland.model import Model
 from pointland.models.loading import Dtype, load
 from pointland.report import print_table, read_summary, write_report
+from pointland.report.schema import Summary
 from pointland.verdict import check_rate
+
+
+class Running(TypedDict):
+    """How the network is called; see :func:`pointland.load`."""
+
+    compiled: bool
+    channels_last: bool
+    autocast: str | None
 
 
 def run_audit(
@@ -49,13 +59,17 @@ def run_audit(
     place: Place | None = None,
     device: str | None,
     dtype: str,
+    running: Running | None = None,
+    max_bad: float = 0.5,
     dry_run: bool,
     top: int,
     command: str,
 ) -> bool:
     """Audit, report, print; return whether anything was flagged."""
-    if dtype not in get_args(Dtype):
-        raise ValueError(f"--dtype {dtype!r} is not one of {', '.join(get_args(Dtype))}")
+    cast_to = None if running is None else running["autocast"]
+    for option, given in (("--dtype", dtype), ("--autocast", cast_to or dtype)):
+        if given not in get_args(Dtype):
+            raise ValueError(f"{option} {given!r} is not one of {', '.join(get_args(Dtype))}")
     check_rate(fdr)
     share_from(shard)
     place = place or Place()
@@ -66,8 +80,9 @@ def run_audit(
     if not dry_run:
         check_out(out, tasks)
     with console.status(Text(f"Loading {model}")):
-        first = partial(load, model, dtype=cast(Dtype, dtype), lora=lora)
-        second = None if reference_model is None else partial(load, reference_model, dtype=cast(Dtype, dtype))
+        ways: dict[str, Any] = {"dtype": dtype, **(running or {})}
+        first = partial(load, model, lora=lora, **ways)
+        second = None if reference_model is None else partial(load, reference_model, **ways)
         loaded, base = first(device=device), None if second is None else second(device=device)
         there = without_number(device)
         engine = engine_at(
@@ -122,10 +137,23 @@ def run_audit(
         summary = read_summary(run.folder)
     print_table(summary, top, Console())
     console.print(f"Report: {page}", soft_wrap=True, markup=False)
-    if summary["verdict"]["n_valued"] == 0:
-        column = summary["verdict"]["decide_by"]
-        raise ValueError(f"no picture has a value in {column}, so there is no verdict; {page} says why")
+    check_bad(summary, run.failed["role"].to_pylist().count("audited"), max_bad, page)
     return summary["verdict"]["n_flagged"] > 0
+
+
+def check_bad(summary: Summary, n_failed: int, max_bad: float, page: Path) -> None:
+    """Raise ``ValueError`` if no audited picture has a value, or too many of them could not be read or scored."""
+    verdict = summary["verdict"]
+    name = verdict["decide_by"]
+    if verdict["n_valued"] == 0:
+        raise ValueError(f"no picture has a value in {name}, so there is no verdict; {page} says why")
+    missing = next(column["missing"] for column in summary["columns"] if column["name"] == name)
+    bad, of = n_failed + missing.get(NO_VALUE, 0), verdict["n_audited"] + n_failed
+    if bad > max_bad * of:
+        raise ValueError(
+            f"{bad:,} of {of:,} audited pictures could not be read or scored, more than --max-bad {max_bad:g} allows; "
+            f"{page} says why"
+        )
 
 
 def run_demo(out: Path, top: int) -> int:

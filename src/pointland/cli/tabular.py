@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from pointland.auditing.directory import write_csv, write_table
 from pointland.cli.folders import check_folder
+from pointland.data.cells import shielded
 
 
 def write_rows(folder: Path, table: pa.Table) -> None:
@@ -25,8 +26,7 @@ def cell(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    text = str(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith(("=", "+", "-", "@")) else text
+    return shielded(value) if isinstance(value, str) else str(value)
 
 
 def prepared(out: Path | None, *inputs: Path | None, names: tuple[str, ...]) -> None:

@@ -1,9 +1,9 @@
 """One picture from bytes nobody vouches for: decoded by fixed rules to RGB of a given size, or refused with a reason.
 
 What is refused: anything but JPEG, PNG, WebP, GIF, BMP and TIFF, told by its first bytes and never by its name; more
-than 64 million pixels by the header, 256 MiB of file, or 1,000 scans of a JPEG; truncated and damaged files; animations and several pages,
-since which frame a model was trained on is unknown; 32-bit gray, which has no agreed range. Damage that leaves a
-decodable file cannot be noticed.
+than 64 million pixels by the header, 256 MiB of file, or 1,000 scans of a JPEG; truncated and damaged files;
+animations and several pages, since which frame a model was trained on is unknown; 32-bit gray, which has no agreed
+range. Damage that leaves a decodable file cannot be noticed.
 
 What is converted, in this order: EXIF orientation is applied. 16-bit samples keep their high byte. Gray, palette, CMYK,
 YCbCr and LAB become RGB by Pillow's formulas; embedded color profiles are ignored, as training scripts do. The picture

@@ -7,8 +7,11 @@ from pointland.lid.data.gride import Gride, Ladder, gride, gride_set
 from pointland.lid.data.interval import DataLid, SetLid
 from pointland.lid.data.kernel import Kernel, KernelLid, kernel
 from pointland.lid.data.local_pca import LocalPca, explained_variance, fukunaga_olsen, local_pca, soft_count
+from pointland.lid.data.merging import Recall, merge, recall_of
 from pointland.lid.data.mle import Mle, mle, mle_average
 from pointland.lid.data.moment import Moment, moment
+from pointland.lid.data.neighbor_index import NeighborIndex, build_index, exact_index, search_index
+from pointland.lid.data.neighbor_shards import Found, nearest_among
 from pointland.lid.data.neighbors import Neighbors, nearest
 from pointland.lid.data.two_nn import TwoNn, two_nn
 
@@ -18,6 +21,7 @@ __all__ = [
     "CensoredLid",
     "DataLid",
     "Ess",
+    "Found",
     "Gride",
     "Kernel",
     "KernelLid",
@@ -25,24 +29,32 @@ __all__ = [
     "LocalPca",
     "Mle",
     "Moment",
+    "NeighborIndex",
     "Neighbors",
+    "Recall",
     "SetLid",
     "TwoNn",
+    "build_index",
     "calibrated",
     "censored_hill",
     "disagreement",
     "ess",
+    "exact_index",
     "explained_variance",
     "fukunaga_olsen",
     "gride",
     "gride_set",
     "kernel",
     "local_pca",
+    "merge",
     "mle",
     "mle_average",
     "moment",
     "nearest",
+    "nearest_among",
+    "recall_of",
     "rounding_floor",
+    "search_index",
     "soft_count",
     "two_nn",
 ]
