@@ -12,6 +12,8 @@ from models import ExactModel
 from pointland.auditing import Progress, Run, read_run
 from pointland.auditing.engine import audit
 from pointland.auditing.local import Local
+from pointland.data.folder import Folder
+from pointland.data.spool import spooled
 from pointland.metrics.evaluations import Evaluations
 from pointland.report import summarize
 from test_audit import write_pictures
@@ -77,6 +79,22 @@ def test_resumed_with_another_batch_size_readers_and_shares(
             run(model, tmp_path, progress=after(17), **way)
     assert not read_run(tmp_path / "run").finished
     same(run(model, tmp_path, batch_size=5), wanted)
+
+
+def test_in_another_order_and_in_another_source_the_same_pictures_have_the_same_values(
+    model: ExactModel, tmp_path: Path
+) -> None:
+    wanted = {row["sha256"]: row for row in run(model, tmp_path, "whole").rows.to_pylist()}
+    items = Folder(tmp_path / "images").items()
+    backwards = [(f"{i:03d}", tmp_path / "images" / item.place, item.caption) for i, item in enumerate(items)][::-1]
+    shards = spooled(backwards, tmp_path / "shards")
+    settings: dict[str, Any] = {"sigma": 0.3, "n_draws": 2, "n_probes": 2, "batch_size": 7}
+    got = audit(model, shards, reference=tmp_path / "reference", out=tmp_path / "run", **settings).rows.to_pylist()
+    assert len(got) == len(wanted)
+    assert got[0]["key"] == "00000.tar/059.png"
+    for row in got:
+        for name in VALUES:
+            assert row[name] == pytest.approx(wanted[row["sha256"]][name], rel=1e-5, abs=1e-5)
 
 
 def test_a_run_of_other_data_settings_or_weights_is_refused_and_untouched(model: ExactModel, tmp_path: Path) -> None:
