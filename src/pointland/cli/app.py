@@ -17,7 +17,9 @@ from pointland.cli.audit import audit
 from pointland.cli.benchmark import benchmark
 from pointland.cli.extract import extract
 from pointland.cli.generate import generate
+from pointland.cli.merge import merge
 from pointland.cli.prompts import attribute, prompts
+from pointland.cli.verify import verify
 
 NOTHING_FLAGGED, FLAGGED, UNUSABLE, NO_SPACE, INTERRUPTED = 0, 10, 2, 3, 130
 
@@ -35,6 +37,8 @@ app.command()(extract)
 app.command()(generate)
 app.command()(prompts)
 app.command()(attribute)
+app.command()(merge)
+app.command()(verify)
 
 
 def main() -> NoReturn:
