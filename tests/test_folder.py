@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pointland.data.folder import read_folder
+from pointland.data.folder import Folder, read_folder
 
 FOUR = ["a.png", "b.JPG", "sub/c.webp", "sub/deep/d.jpeg"]
 
@@ -191,6 +191,17 @@ def test_names_that_are_not_unicode_survive(tmp_path: Path) -> None:
     assert os.fsencode(item.key) == b"caf\xe9.png"
     assert (tmp_path / item.place).is_file()
     assert item.caption == "x"
+
+
+@pytest.mark.parametrize("place", ["../private.png", "sub/../../private.png", "{}/private.png", "", ".."])
+def test_places_of_another_run_stay_inside(tmp_path: Path, place: str) -> None:
+    folder = pictures(tmp_path / "data")
+    (tmp_path / "private.png").write_bytes(b"private")
+    (folder / "sub").mkdir(exist_ok=True)
+    (folder / "link.png").symlink_to(tmp_path / "private.png")
+    (reason,) = Folder(folder).open([place.format(tmp_path)])
+    assert "is not inside the folder" in str(reason)
+    assert list(Folder(folder).open(["link.png"])) == [b"private"]  # whoever owns the folder put it there
 
 
 def test_no_pictures_no_folder_and_a_file(tmp_path: Path) -> None:

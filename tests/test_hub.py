@@ -9,7 +9,7 @@ import pytest
 
 from archives import captions, faults, keys, png, read
 from pointland.data import Source, open_source, spooled
-from pointland.data.hub import DatasetRows
+from pointland.data.hub import ELSEWHERE, DatasetRows
 from pointland.data.sources import reopened
 
 datasets = pytest.importorskip("datasets")
@@ -98,11 +98,65 @@ def test_a_stream_must_be_spooled_and_can_be(tmp_path: Path) -> None:
     assert faults(items) == {}
 
 
-def test_rows_without_a_picture_have_a_reason(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(png())
+def naming(*paths: Path | str) -> Any:
+    """A data set that names files."""
+    rows = [{"bytes": None, "path": str(path)} for path in paths]
+    return datasets.Dataset.from_dict({"image": rows}, features=datasets.Features({"image": datasets.Image()}))
+
+
+@pytest.fixture
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where datasets downloads to."""
+    folder = tmp_path / "caches"
+    folder.mkdir()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "datasets")
+    monkeypatch.setattr(datasets.config, "DOWNLOADED_DATASETS_PATH", folder / "datasets/downloads")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "hub"))
+    return folder
+
+
+def test_a_data_set_shows_no_files_but_its_own(tmp_path: Path, caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private, own = tmp_path / "private.png", caches / "hub/datasets--a--b/snapshots/0/a.png"
+    own.parent.mkdir(parents=True)
+    private.write_bytes(png(1))
+    (own.parent / "blob").write_bytes(png(2))
+    own.symlink_to("blob")
+    monkeypatch.chdir(tmp_path)
+    named = naming(private, "private.png", own, f"{own.parent}/../../../../../private.png")
+    found = read(open_source(named))
+    assert found[2] == png(2)
+    assert found[0] == found[3] == ELSEWHERE
+    assert found[1] != png(1)
+    named.save_to_disk(tmp_path / "saved")
+    assert read(open_source(tmp_path / "saved"))[:1] + read(open_source("saved"))[2:] == [ELSEWHERE] * 3
+
+
+def test_a_saved_folder_may_name_files_below_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved/a.png").write_bytes(png(2))
+    (tmp_path / "private.png").write_bytes(png(1))
+    (tmp_path / "a.png").write_bytes(png(1))
+    monkeypatch.chdir(tmp_path)
+    naming(tmp_path / "saved/a.png", "a.png", tmp_path / "saved/../private.png").save_to_disk(tmp_path / "saved")
+    (tmp_path / "link").symlink_to(tmp_path / "saved")
+    for folder in (tmp_path / "saved", tmp_path / "link"):
+        assert read(open_source(folder)) == [png(2), png(2), ELSEWHERE]
+
+
+def test_a_foreign_record_opens_no_files_but_those_of_the_cache(tmp_path: Path, caches: Path) -> None:
+    pictures().save_to_disk(tmp_path / "private")
+    (arrow,) = (tmp_path / "private").glob("*.arrow")
+    record = {"kind": "hub", "folder": "", "name": "a/b", "rows": 4, "files": [f"../../private/{arrow.name}"]}
+    (reason,) = reopened(record, tmp_path).open(["#0"])
+    assert "not in the cache" in str(reason)
+
+
+def test_rows_without_a_picture_have_a_reason(tmp_path: Path, caches: Path) -> None:
+    (caches / "hub").mkdir()
+    (caches / "hub/a.png").write_bytes(png())
     rows = [
-        {"bytes": None, "path": str(tmp_path / "a.png")},
-        {"bytes": None, "path": str(tmp_path / "b.png")},
+        {"bytes": None, "path": str(caches / "hub/a.png")},
+        {"bytes": None, "path": str(caches / "hub/b.png")},
         {"bytes": None, "path": "https://example.com/a.png"},
         {"bytes": None, "path": "zip://a.png::/tmp/a.zip"},
         None,

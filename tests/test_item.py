@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointland.data import Item, Items
-from pointland.data.item import BLOCK
+from pointland.data.item import BLOCK, _told_apart
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=12)  # lone surrogates too
 ITEMS = st.builds(Item, TEXT, TEXT, st.none() | TEXT, st.none() | TEXT)
@@ -46,6 +46,25 @@ def test_the_digest_tells_listings_apart(items: list[Item], data: st.DataObject)
     ]
     assert Items.of(changed).digest() != Items.of(items).digest()
     assert Items.of(items[::-1]).digest() != Items.of(items).digest()
+
+
+def test_many_of_one_name_take_one_step_each() -> None:
+    class Counted(str):
+        formatted = 0
+
+        def __format__(self, spec: str) -> str:
+            Counted.formatted += 1
+            return super().__format__(spec)
+
+    names = ["a (2)", "a (7)", *[Counted("a")] * 1000]
+    told = [item.key for item in _told_apart(Item(name, "") for name in names)]
+    assert told == ["a (2)", "a (7)", "a", *(f"a ({i})" for i in range(3, 1003) if i != 7)]
+    assert Counted.formatted < 1010
+
+
+def test_a_second_one_says_where_it_is() -> None:
+    kept = Items.of([Item("a", "one.parquet#0"), Item("a", "two.parquet#7")])
+    assert kept[1].fault == "a second item named 'a', at 'two.parquet#7'; keys must be unique"
 
 
 def test_more_than_one_block() -> None:

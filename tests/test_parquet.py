@@ -8,6 +8,7 @@ import pytest
 
 from archives import captions, faults, keys, png, read, table
 from pointland.data import Item, ParquetFiles, Source
+from pointland.data.source import contents, in_order
 from pointland.data.sources import reopened
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -54,6 +55,36 @@ def test_a_run_finds_the_pictures_again_by_the_folder_and_the_column(tmp_path: P
     record = source.record(tmp_path / "run")
     assert record == {"kind": "parquet", "folder": "../data", "image": "mine"}
     assert list(reopened(record, tmp_path / "run").open(["t.parquet#2", "t.parquet#0"])) == [png(2), png(0)]
+
+
+def test_a_run_finds_keys_and_captions_again(tmp_path: Path) -> None:
+    path = table(tmp_path / "data/t.parquet", {"image": column(pa.binary()), "of": ["x", "y", "z"], "name": [7, 8, 9]})
+    source = ParquetFiles((path,), caption="of", key="name")
+    again = reopened(source.record(tmp_path / "run"), tmp_path / "run")
+    assert list(again.items()) == list(source.items())
+    assert keys(again.items()) == ["7", "8", "9"]
+
+
+def test_places_in_order_are_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a9", "a10"):
+        table(tmp_path / f"{name}.parquet", {"image": column(pa.binary(), 30)}, row_group_size=12)
+    begun: list[int] = []
+    whole = pq.ParquetFile.iter_batches
+
+    def counted(file: pq.ParquetFile, size: int, groups: list[int], *rest: object, **named: object) -> object:
+        begun.extend(groups)
+        return whole(file, size, groups, *rest, **named)
+
+    source = ParquetFiles((tmp_path,))
+    mixed = [item.place for item in source.items()][::-1]
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
+    places = sorted(mixed, key=in_order)
+    for at in range(0, len(places), 7):  # asked for some at a time
+        assert all(isinstance(data, bytes) for data in contents(source, places[at : at + 7]))
+    assert begun == [0, 1, 2] * 2
+    begun.clear()
+    list(contents(source, mixed))
+    assert len(begun) == 60  # each time from the beginning
 
 
 def test_paths_are_relative_to_their_table_and_stay_below_it(tmp_path: Path) -> None:

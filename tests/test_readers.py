@@ -1,5 +1,7 @@
 """Reading processes: the same pictures as without them, whatever happens to one."""
 
+import os
+import resource
 import subprocess
 import threading
 import time
@@ -9,13 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from models import ExactModel
+from pointland.auditing.engine import audit
+from pointland.auditing.local import Local
 from pointland.data import readers as module
 from pointland.data.folder import Folder
 from pointland.data.picture import Picture, UnreadablePicture
 from pointland.data.readers import Opened, Readers, Request
 from pointland.data.source import Source
+from test_audit import write_pictures
 from unruly import Unruly, items_of
 
 SIZE = (8, 8)
@@ -123,5 +130,53 @@ def test_a_reader_killed_before_it_read_anything_blames_no_picture(
     assert len(started) == 3
     monkeypatch.setattr(module, "STARTS", 2)
     started.clear()
-    with pytest.raises(RuntimeError, match=r"no reading process starts: .*died \(code 1\); no room"):
+    with pytest.raises(ValueError, match=r"no reading process starts: .*died \(code 1\); no room"):
         read(folder, 1)
+
+
+def test_nothing_of_the_working_directory_is_run(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A downloaded data set may hold a json.py, and people audit ``.``."""
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    (trap / "json.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w').close()")
+    monkeypatch.chdir(trap)
+    assert len(read(folder, 1)) == 12
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("n", [0, 1])
+@pytest.mark.parametrize("surplus", [-1, 1])
+def test_a_source_that_answers_too_much_or_too_little_mixes_nothing_up(folder: Folder, n: int, surplus: int) -> None:
+    wanted = dict(told(read(folder, 0)))
+    got = dict(told(read(Unruly(folder, surplus=surplus), n)))
+    silent = [key for key, value in got.items() if value == "the source gave no answer for it"]
+    assert len(silent) == (3 if surplus < 0 else 0)  # the last of each request
+    assert {key: value for key, value in got.items() if key not in silent} == {
+        key: value for key, value in wanted.items() if key not in silent
+    }
+
+
+def test_more_open_files_than_select_knows(folder: Folder) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1500:
+        pytest.skip("so many files may not be opened here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1500), hard))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert told(read(folder, 1)) == told(read(folder, 0))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.fault
+def test_an_audit_survives_a_picture_that_kills_its_reader_from_the_first_sample_on(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "images", 20, seed=0, captions=False)
+    unruly = Unruly(Folder(tmp_path / "images"), kills=("0003.png",))
+    model = ExactModel(torch.empty(0), captioned=False)
+    run = audit(model, unruly, out=tmp_path / "run", sigma=0.3, n_draws=1, n_probes=1, engine=Local(1))
+    assert run.failed["key"].to_pylist() == ["0003.png"]
+    assert run.rows.num_rows == 19

@@ -80,7 +80,7 @@ def test_it_costs_one_evaluation_a_picture_and_all_others_only_for_the_suspiciou
     found = run(model, tmp_path, "run")
     kept = 160 - sum("screened out" in (text or "") for text in found.rows["reasons"].to_pylist())
     each = 3  # two draws, and one call for both FLIPD's value and its products
-    beforehand = 16 + found.record["screen"]["n_sample"]  # the check that the model denoises, the threshold
+    beforehand = 32 + found.record["screen"]["n_sample"]  # two checks that the model denoises, the threshold
     in_mixed_batches = 16
     assert sum(model.calls) <= beforehand + 160 + each * kept + (1 + each) * 120 + in_mixed_batches
 
@@ -88,6 +88,7 @@ def test_it_costs_one_evaluation_a_picture_and_all_others_only_for_the_suspiciou
 def test_the_verdict_counts_those_screened_out_as_tested(model: Memorizer, tmp_path: Path) -> None:
     summary = summarize(run(model, tmp_path, "run"))
     assert summary["verdict"]["n_flagged"] == 0  # 8 of 160 against 120: too few at this rate; not of the 16 kept
+    assert "the reference is too small" in summary["verdict"]["undecided"]  # so it is no verdict that none is memorized
     assert summary["verdict"]["n_audited"] == 160
     assert any(warned["kind"] == "screened" for warned in summary["warnings"])
     assert {row["p"] for row in summary["rows"] if row["values"]["flipd_unconditional"] is None} == {1.0}
@@ -129,3 +130,30 @@ def test_batch_and_order_change_nothing(model: Memorizer, tmp_path: Path) -> Non
         rtol=1e-5,
         atol=1e-5,
     )
+
+
+def test_misses_of_the_screen_are_not_left_out_of_how_well_columns_separate(model: Memorizer, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    rows = [f"{i:04d}.png,{'copy' if i % 20 == 0 else 'held_out'}" for i in range(160)]
+    labels.write_text("\n".join(["key,label", *rows]))
+    summary = summarize(run(model, tmp_path, "run", labels=labels))
+    measured = {one["column"] for one in summary["separations"]}
+    assert "screen" in measured
+    assert "flipd_unconditional" not in measured
+
+
+def test_out_of_memory_while_settling_is_halved_too(
+    model: Memorizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = run(model, tmp_path, "whole").rows
+    real = type(model.codec).encode
+
+    def small(self: object, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 3:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
+        return real(self, images)  # type: ignore[arg-type]  # the codec
+
+    monkeypatch.setattr(type(model.codec), "encode", small)
+    got = run(model, tmp_path, "run", sigma="auto", batch_size="auto")
+    assert got.finished
+    assert got.rows["key"].to_pylist() == wanted["key"].to_pylist()

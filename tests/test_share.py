@@ -160,3 +160,22 @@ def test_a_share_clears_no_file_that_another_may_be_writing(tmp_path: Path) -> N
         assert list(tmp_path.glob("rows/.*.tmp"))
     with locked(tmp_path):
         assert not list(tmp_path.glob("rows/.*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "0"},  # --array=0,5,7
+        {"RANK": "7", "WORLD_SIZE": "4"},
+        {
+            "SLURM_ARRAY_TASK_ID": "3",
+            "SLURM_ARRAY_TASK_COUNT": "3",
+            "SLURM_ARRAY_TASK_MIN": "0",
+            "SLURM_ARRAY_TASK_STEP": "2",
+        },
+        {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_STEP": "0"},
+    ],
+)
+def test_shares_that_would_leave_shards_out_are_refused(environment: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="give i/n"):
+        share_from("auto", environment)

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -7,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archives import keys, png, samples, shard, table
-from pointland.data import Folder, ParquetFiles, Tars, open_source
+from pointland.data import Folder, ParquetFiles, Tars, UnreadablePicture, open_source
+from pointland.data.files import are_all, given_again, recorded
+from pointland.data.hub import Gone
 from pointland.data.sources import expanded, reopened
 
 
@@ -137,9 +140,68 @@ def test_what_can_be_iterated_over_must_be_spooled(images: Iterable[object]) -> 
         open_source(images)
 
 
-def test_a_record_of_another_kind_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="knows no source of kind 'floppy'"):
-        reopened({"kind": "floppy", "folder": ""}, tmp_path)
+def test_runs_of_names_are_recorded_and_written_out(tmp_path: Path) -> None:
+    names = [
+        *(f"{i:05d}.tar" for i in range(8, 11)),
+        "b9.tar",
+        "b10.tar",
+        "a-00001-of-2.tar",
+        "a-00002-of-2.tar",
+        "z.tar",
+    ]
+    record = recorded(tmp_path / name for name in names)
+    assert record == {
+        "files": [
+            ["00008.tar", "00010.tar"],
+            ["b9.tar", "b10.tar"],
+            ["a-00001-of-2.tar", "a-00002-of-2.tar"],
+            "z.tar",
+        ]
+    }
+    assert given_again(record, tmp_path) == tuple(tmp_path / name for name in names)
+
+
+@given(st.lists(st.text("a019", min_size=1, max_size=4), min_size=1, max_size=30, unique=True))
+def test_every_list_of_names_comes_back(names: list[str]) -> None:
+    folder = Path("/nowhere")
+    record = recorded(folder / name for name in names)
+    assert given_again(record, folder) == tuple(folder / name for name in names)
+
+
+def test_folders_are_recorded_as_they_were_given(data: Path) -> None:
+    assert recorded([data / "tars"]) == {}
+    both = [data / "tars", data / "img2dataset"]
+    assert recorded(both) == {"files": ["tars", "img2dataset"]}
+    again = reopened(Tars(tuple(both)).record(data / "run"), data / "run")
+    assert keys(again.items()) == keys(Tars(tuple(both)).items())
+
+
+def test_records_stay_small(data: Path) -> None:
+    paths = [shard(data / f"many/{'x' * i}.tar", samples(1)) for i in range(1, 53)]
+    record = recorded(paths)
+    assert set(record) == {"n_files", "files_sha256"}
+    assert are_all(record, [data / "many"], ".tar")
+    shard(data / "many/other.tar", samples(1))
+    assert not are_all(record, [data / "many"], ".tar")
+    assert set(recorded([data / os.fsdecode(b"\xff.tar")])) == {"n_files", "files_sha256"}  # run.json is UTF-8
+
+
+@pytest.mark.parametrize(
+    "files", [["../a.tar"], ["/a.tar"], [""], [], [["1.tar", "x.tar"]], [["2.tar", "1.tar"]], [["1.tar"]], 7, [7]]
+)
+def test_files_of_a_foreign_record_stay_inside(tmp_path: Path, files: object) -> None:
+    shard(tmp_path / "a.tar", samples(1))
+    (tmp_path / "in").mkdir()
+    found = reopened({"kind": "tar", "folder": "../in", "files": files}, tmp_path / "run")
+    assert isinstance(found, Gone)
+
+
+@pytest.mark.parametrize("kind", ["floppy", None])
+def test_a_source_of_another_kind_is_gone(tmp_path: Path, kind: str | None) -> None:
+    found = reopened({"kind": kind, "folder": ""}, tmp_path)
+    (reason,) = found.open(["#0"])
+    assert isinstance(reason, UnreadablePicture)
+    assert repr(kind) in str(reason)
 
 
 @given(st.integers(0, 999), st.integers(0, 30), st.integers(1, 5))

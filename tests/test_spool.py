@@ -1,4 +1,5 @@
 import io
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +103,23 @@ def test_the_same_items_give_the_same_bytes_and_are_recognised(tmp_path: Path) -
     assert keys(spooled(rows(), tmp_path / "one").items()) == keys(source.items())
     assert bytes_of(tmp_path / "one") == kept
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_a_shard_is_never_in_memory(tmp_path: Path) -> None:
+    arrays: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    def produced() -> Iterator[tuple[str, np.ndarray, None]]:
+        nonlocal most
+        for i in range(30):
+            array = PIXELS + i
+            arrays.append(weakref.ref(array))
+            most = max(most, sum(known() is not None for known in arrays))
+            yield f"{i}", array, None
+            del array
+
+    assert len(spooled(produced(), tmp_path / "shards").items()) == 30
+    assert most <= 3  # the first of the shard, the one being written, the next
 
 
 def test_an_interrupted_spool_leaves_no_folder_and_is_continued(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import os
 import pickle
 import tarfile
@@ -23,7 +24,8 @@ def test_lists_pictures_with_captions_and_reads_them_in_place(tmp_path: Path) ->
         "b/00001.tar/00004.png",
     ]
     assert captions(items) == [f"picture {i}" for i in range(5)]
-    assert items[0].place == f"a/00000.tar#512+{len(png(0))}"
+    headers = hashlib.sha256(one.read_bytes()[:512]).hexdigest()
+    assert items[0].place == f"a/00000.tar#0+512+{len(png(0))}+{headers[:8]}"
     assert read(source) == [png(i) for i in range(5)]
     backwards = [item.place for item in items][::-1]
     assert list(pickle.loads(pickle.dumps(source)).open(backwards)) == [png(i) for i in range(5)][::-1]
@@ -32,7 +34,7 @@ def test_lists_pictures_with_captions_and_reads_them_in_place(tmp_path: Path) ->
 def test_a_run_finds_the_pictures_again_by_the_folder_alone(tmp_path: Path) -> None:
     source = Tars((shard(tmp_path / "data/x/00000.tar", samples(2)), shard(tmp_path / "data/y/00000.tar", samples(1))))
     record = source.record(tmp_path / "run")
-    assert record == {"kind": "tar", "folder": "../data"}
+    assert record == {"kind": "tar", "folder": "../data", "files": ["x/00000.tar", "y/00000.tar"]}
     found = reopened(record, tmp_path / "run")
     assert list(found.open([item.place for item in source.items()])) == [png(0), png(1), png(0)]
     assert keys(found.items()) == keys(source.items())
@@ -233,9 +235,31 @@ def test_an_archive_that_changed_gives_reasons_not_other_bytes(tmp_path: Path) -
     assert read(source, items) == ["no such file"] * 3
 
 
+@pytest.mark.parametrize("long", ["", "x" * 150 + "/"])
+def test_another_member_of_equal_size_does_not_pass_for_the_one_that_was_there(tmp_path: Path, long: str) -> None:
+    """A name of more than 100 characters is in a header of its own, before the last one."""
+    path = shard(tmp_path / "a.tar", [(f"{long}a.png", b"picture a"), (f"{long}b.png", b"picture b")])
+    items = Tars((path,)).items()
+    assert read(Tars((path,)), items) == [b"picture a", b"picture b"]
+    shard(path, [(f"{long}a.png", b"picture a"), (f"{long}c.png", b"picture c")])
+    assert read(Tars((path,)), items) == [b"picture a", "the archive is no longer what was listed"]
+
+
 @pytest.mark.parametrize(
     "place",
-    ["", "a", "a.tar", "a.tar#1+2", "a.tar#512", "../a.tar#512+3", "/a.tar#512+3", f"a.tar#512+{10**12}", "a.tar#-1+5"],
+    [
+        "",
+        "a",
+        "a.tar",
+        "a.tar#512",
+        "a.tar#0+512+3",
+        "a.tar#0+512+3+0123456x",
+        "../a.tar#0+512+3+01234567",
+        "/a.tar#0+512+3+01234567",
+        f"a.tar#0+{10**12}+3+01234567",
+        f"a.tar#0+512+{10**12}+01234567",
+        "a.tar#-1+512+5+01234567",
+    ],
 )
 def test_places_that_are_none_are_refused(tmp_path: Path, place: str) -> None:
     path = shard(tmp_path / "in/a.tar", samples(1))

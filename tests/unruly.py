@@ -20,11 +20,13 @@ class Unruly:
     kills: tuple[str, ...] = ()
     stalls: tuple[str, ...] = ()
     fails: tuple[str, ...] = ()
+    surplus: int = 0
 
     def items(self) -> Items:
         return self.calm.items()
 
     def open(self, places: Sequence[str]) -> Iterator[bytes | UnreadablePicture]:
+        places = [*places, *places[:1]] if self.surplus > 0 else places[: len(places) + self.surplus]
         for place in places:
             if place in self.kills:
                 os.kill(os.getpid(), signal.SIGSEGV)

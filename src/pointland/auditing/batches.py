@@ -8,7 +8,11 @@ import torch
 FIRST = 16
 LARGEST = 256
 GAIN = 1.05  # doubling must make pictures this much faster to be kept
-ALLOCATION = ("can't allocate memory", "out of memory")  # of torch's allocators without an error of their own
+ALLOCATION = (
+    "can't allocate memory",
+    "out of memory",
+    "ALLOC_FAILED",
+)  # of torch's allocators without an error of their own
 
 
 class BatchSize:

@@ -139,8 +139,8 @@ def check_usable(folder: Path) -> None:
         raise ValueError(f"{folder} exists and is not a run; choose an empty or new folder for --out")
 
 
-def check_free(folder: Path) -> None:
-    """Make sure that a folder, new or there, can be written to, and that no other process works in it.
+def check_free(folder: Path, *, shared: bool = False) -> None:
+    """Make sure that a folder, new or there, can be written to, and that no other process works in it, unless shared.
 
     Raises:
         OSError: If it, or what it would be made in, cannot be written to.
@@ -151,7 +151,7 @@ def check_free(folder: Path) -> None:
         code = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
         raise OSError(code, os.strerror(code), str(folder))
     if (folder / ".lock").exists():
-        with _lock(folder, ".lock", shared=True):
+        with _lock(folder, ".lock", shared=shared, mark=False):
             pass
 
 
@@ -186,19 +186,38 @@ def locked(folder: Path, share: tuple[int, int] | None = None) -> Iterator[None]
     Raises:
         ValueError: If another process works in the directory.
     """
+    fresh = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
+        if fresh and share is None:
+            held.callback(_remove_if_empty, folder)
         held.enter_context(_lock(folder, ".lock", shared=share is not None))
         if share is not None:
             held.enter_context(_lock(folder, f".lock-{share[0]}-of-{share[1]}"))
         else:
-            for stale in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp"), *folder.glob(".lock-*-of-*")]:
+            for stale in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp"), *folder.glob(".lock-*")]:
                 stale.unlink()
         yield
 
 
+def _remove_if_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing but our locks: what was wanted of it was refused."""
+    if not (folder / "run.json").exists() and all(path.name.startswith(".lock") for path in folder.iterdir()):
+        shutil.rmtree(folder)
+
+
 @contextmanager
-def _lock(folder: Path, name: str, *, shared: bool = False) -> Iterator[None]:
+def record_locked(folder: Path) -> Iterator[None]:
+    """Wait until no other process reads and writes the record; those that share a run do so in turn."""
+    import fcntl
+
+    with (folder / ".lock-record").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _lock(folder: Path, name: str, *, shared: bool = False, mark: bool = True) -> Iterator[None]:
     import fcntl
 
     with (folder / name).open("a+") as stream:
@@ -211,12 +230,12 @@ def _lock(folder: Path, name: str, *, shared: bool = False) -> Iterator[None]:
                 f"another process{f' ({owner})' if owner else ''} is working in {folder}; wait for it, or choose "
                 "another --out"
             ) from None
-        if not shared:
+        if mark and not shared:
             stream.truncate(0)
             stream.write(f"process {os.getpid()} on {platform.node()}")
             stream.flush()
         yield
-        if not shared:
+        if mark and not shared:
             stream.truncate(0)
 
 

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,11 +20,14 @@ from pointland.auditing.plan import Choice
 from pointland.auditing.rows import portable
 from pointland.auditing.scoring import Scored
 from pointland.auditing.settle import settle
-from pointland.auditing.tasks import Tasks, share_from, tasks_of
+from pointland.auditing.tasks import ALL, Share, Tasks, share_from, tasks_of
 from pointland.data.cells import shielded
 from pointland.data.folder import Folder
+from pointland.data.hub import DatasetRows
 from pointland.data.labels import read_labels
-from pointland.data.source import Images
+from pointland.data.parquet import ParquetFiles
+from pointland.data.source import Images, Source
+from pointland.data.tar import Tars
 from pointland.metrics.metric import Metric
 from pointland.metrics.model_gap import GAP
 from pointland.model import Model
@@ -128,43 +131,44 @@ def audit(
         )
     folder, share = Path(out), share_from(shard)
     tasks = images if isinstance(images, Tasks) else tasks_of(images, captions, reference, reference_captions)
-    check_out(folder, tasks)
+    check_out(folder, tasks, share)
+    check_screen(screen, tasks)
     known = {} if labels is None else read_labels(Path(labels), {*tasks.items["audited"].keys()})
-    if screen is not None and reference is None and "reference" not in tasks.items:
-        raise ValueError("a screen needs a reference to decide by; pass one, or leave the screen out")
-    earlier = directory.read_record(folder) if (folder / "run.json").exists() else {}
-    settled = settle(
-        model,
-        tasks,
-        sigma,
-        metrics,
-        n_draws=n_draws,
-        n_probes=n_probes,
-        batch_size=FIRST if batch_size == "auto" else batch_size,
-        seed=seed,
-        earlier=earlier.get("sigma"),
-        reference_model=reference_model,
-        also=also,
-        screen=screen,
-        screened_earlier=earlier.get("screen"),
-    )
-    record = plan.record(
-        model,
-        settled.metrics,
-        data=tasks.record(folder),
-        sigma=settled.sigma,
-        seed=seed,
-        fdr=fdr,
-        screen=settled.screen,
-        decide_by=decide_by,
-        batch_size=batch_size,
-        source=plan.seen_from(folder, source),
-        command=command,
-        device=settled.device,
-    )
-    folder.mkdir(parents=True, exist_ok=True)
+    chosen = engine or Local()
     with directory.locked(folder, share if share.of > 1 else None):
-        directory.open_run(folder, record)
+        with directory.record_locked(folder):  # of those that share a run the first one settles it
+            earlier = directory.read_record(folder) if (folder / "run.json").exists() else {}
+            settled = settle(
+                model,
+                tasks,
+                sigma,
+                metrics,
+                n_draws=n_draws,
+                n_probes=n_probes,
+                batch_size=FIRST if batch_size == "auto" else batch_size,
+                seed=seed,
+                earlier=earlier.get("sigma"),
+                reference_model=reference_model,
+                also=also,
+                screen=screen,
+                screened_earlier=earlier.get("screen"),
+                readers=chosen.readers if isinstance(chosen, Local) else None,
+            )
+            record = plan.record(
+                model,
+                settled.metrics,
+                data=tasks.record(folder),
+                sigma=settled.sigma,
+                seed=seed,
+                fdr=fdr,
+                screen=settled.screen,
+                decide_by=decide_by,
+                batch_size=batch_size,
+                source=plan.seen_from(folder, source),
+                command=command,
+                device=settled.device,
+            )
+            directory.open_run(folder, record)
         if labels is not None:
             rows = [(shielded(portable(key)), shielded(label)) for key, label in known.items()]
             directory.write_csv(folder / "labels.csv", ("key", "label"), rows)
@@ -188,7 +192,7 @@ def audit(
             columns,
             tasks,
             shards,
-            batch_size,
+            batch_size if settled.batch_size == FIRST and batch_size == "auto" else settled.batch_size,
             settled.device,
             seed,
             tick,
@@ -196,29 +200,54 @@ def audit(
             remember=tasks.captions_repeat,
         )
         tick(0)
-        with closing((engine or Local())(work)) as scored:
+        with closing(chosen(work)) as scored:
             _commit(folder, scored)
-        if directory.read_record(folder).get("finished") is None and (
-            directory.finished_shards(folder) >= {*range(tasks.n_shards)}
-        ):
-            directory.finish(folder, finished=plan.now())
+        whole = directory.finished_shards(folder) >= {*range(tasks.n_shards)}
+        with directory.record_locked(folder):
+            if whole and directory.read_record(folder).get("finished") is None:
+                directory.finish(folder, finished=plan.now())
+    if whole and share.of > 1:
+        with suppress(ValueError), directory.locked(folder):  # clears what killed shares left, unless others are busy
+            pass
     return directory.read_run(folder)
 
 
-def check_out(out: Path, tasks: Tasks) -> None:
+def check_out(out: Path, tasks: Tasks, share: Share = ALL) -> None:
     """Make sure, before anything costly, that a run can be written there.
 
     Raises:
         OSError: If the place cannot be written to.
         ValueError: If it lies among the pictures, holds something else, or another process works there.
     """
-    for place in tasks.sources.values():
-        if isinstance(place, Folder) and out.resolve().is_relative_to(place.path.resolve()):
-            raise ValueError(
-                f"the run directory {out} lies inside the pictures {place.path}; choose an --out elsewhere"
-            )
+    for source in tasks.sources.values():
+        for place in _folders(source):
+            if out.resolve().is_relative_to(place.resolve()):
+                raise ValueError(f"the run directory {out} lies inside the pictures {place}; choose an --out elsewhere")
     directory.check_usable(out)
-    directory.check_free(out)
+    directory.check_free(out, shared=share.of > 1)
+
+
+def check_screen(screen: float | None, tasks: Tasks) -> None:
+    """Raise ``ValueError`` if a screen keeps no share, or there is no reference to decide by."""
+    if screen is None:
+        return
+    if not 0 < screen <= 1:
+        raise ValueError(f"the share to keep must be above 0 and at most 1, got {screen:g}; 0.1 keeps a tenth")
+    if "reference" not in tasks.items:
+        raise ValueError("a screen needs a reference to decide by; pass one, or leave the screen out")
+
+
+def _folders(source: Source) -> list[Path]:
+    """Return the folders whose files are a source: what is written there would become part of it."""
+    match source:
+        case Folder():
+            return [source.path]
+        case Tars() | ParquetFiles():
+            return [path for path in source.paths if path.is_dir()]
+        case DatasetRows() if source.folder is not None:
+            return [source.folder]
+        case _:
+            return []
 
 
 def _commit(folder: Path, scored: Iterator[Scored]) -> None:

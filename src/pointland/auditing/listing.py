@@ -10,15 +10,17 @@ import pyarrow as pa
 
 from pointland.auditing.parts import Shape
 from pointland.auditing.rows import portable
+from pointland.data.files import are_all
 from pointland.data.hub import Gone
 from pointland.data.item import Item, Items
-from pointland.data.source import contents
+from pointland.data.parquet import ParquetFiles
+from pointland.data.source import Source, contents
 from pointland.data.sources import reopened
+from pointland.data.tar import Tars
 
 LISTED = "{} pictures are those of the listing"
 SAME = "{} pictures have the bytes that were scored"
 READ = 256  # pictures read together
-IN_PARTS = ("tar", "parquet")  # a run may be made of some files of a folder, and the record names the folder
 
 
 class Dealt(NamedTuple):
@@ -71,21 +73,33 @@ def against_listing(
         known = _known(dealt, role)
         try:
             source = reopened(entry, run)
-            items = [] if isinstance(source, Gone) else source.items()
+            unknown = _unknown(source, entry)
+            items = [] if unknown is not None else source.items()
         except (OSError, ValueError, ImportError) as error:
             yield Answer(name, f"they cannot be listed: {error!s:.200}", [], skipped=True)
             continue
-        if isinstance(source, Gone):
-            yield Answer(name, source.why, [], skipped=True)
+        if unknown is not None:
+            yield Answer(name, unknown, [], skipped=True)
             continue
-        if complete and entry.get("kind") in IN_PARTS:
-            items = [item for item in items if portable(item.key) in known]
         findings = [*_differing(items, known, entry, complete)]
         yield Answer(name, f"{len(items):,} listed", findings)
         if deep:
             todo = "audit the pictures as they are now into another --out, or bring back those that were scored"
             changed = [(f"{key!r} {what}", todo) for key, what in _changed(source, items, known)]
             yield Answer(SAME.format(role), f"{sum(1 for one in known.values() if one.sha256):,} read again", changed)
+
+
+def _unknown(source: Source, entry: Mapping[str, Any]) -> str | None:
+    """Say why it is not known what a source consisted of."""
+    if isinstance(source, Gone):
+        return source.why
+    if "n_files" in entry and isinstance(source, Tars | ParquetFiles):
+        suffix = ".tar" if isinstance(source, Tars) else ".parquet"
+        if not are_all(entry, source.paths, suffix):
+            return (
+                f"they are in {entry['n_files']:,} files, which are not all of the folder, and the record has no names"
+            )
+    return None
 
 
 def _known(dealt: Iterable[Dealt], role: str) -> dict[str, _Known]:

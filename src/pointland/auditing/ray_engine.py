@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -176,7 +177,7 @@ class _Crew:
                 self._ray.kill(actor)
 
     def _hire(self) -> None:
-        actor = self._actor.remote(self._told, sys.path)
+        actor = self._actor.remote(self._told, [place for place in sys.path if Path(place).is_absolute()])
         self._actors.append(actor)
         self._calls[actor.ready.remote()] = _Call(actor, None)
 

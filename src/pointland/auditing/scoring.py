@@ -90,8 +90,8 @@ class Scorer:
     ) -> Scored:
         """Score the pictures of one shard as they come.
 
-        Batches are cut the same way whatever happened before, so an interrupted and continued run has the very rows of
-        an uninterrupted one.
+        Batches are cut the same way whatever happened before, so a run continued with the same batch size has the very
+        rows of an uninterrupted one.
 
         Args:
             number: Of the shard.
@@ -130,7 +130,7 @@ class Scorer:
         """Screen pictures; write rows for those that it clears, and return the others."""
         gauge, *rest = self._metrics
         free = [metric for metric in rest if isinstance(metric, PngSize | Sketch)]
-        values = self._values([gauge, *free], some)
+        values = self._values([gauge, *free], some, learn=False)  # one call says nothing of many
         names = [column.name for column in gauge.columns]
         found = suspicious(torch.tensor(values[names[0]]), self._screen or 0.0).tolist()
         for i, (one, keep) in enumerate(zip(some, found, strict=True)):
@@ -161,10 +161,10 @@ class Scorer:
             tick(len(part))
 
     def _values(
-        self, metrics: Sequence[Metric], some: Sequence[Ready], model: Model | None = None
+        self, metrics: Sequence[Metric], some: Sequence[Ready], model: Model | None = None, *, learn: bool = True
     ) -> dict[str, Values]:
         pictures, captions = [one.picture for one in some], [one.task.item.caption for one in some]
-        return score_batch(model or self._model, metrics, pictures, captions, self._seed, self._batch)
+        return score_batch(model or self._model, metrics, pictures, captions, self._seed, self._batch, learn=learn)
 
     def _is_bad(self, one: Ready, values: Mapping[str, Values], i: int) -> bool:
         """Say whether a value is missing that should be there."""
@@ -187,6 +187,8 @@ def score_batch(
     captions: Sequence[str | None],
     seed: int,
     batch: BatchSize | None = None,
+    *,
+    learn: bool = True,
 ) -> dict[str, Values]:
     """Compute the columns of some pictures; NaN where there is no value. Draws are keyed by the content of each.
 
@@ -211,7 +213,8 @@ def score_batch(
             batch.ran_out(len(pictures[some]), failure.with_traceback(None))
             n = batch.size
             continue
-        batch.ran(len(pictures[some]), time.monotonic() - began)
+        if learn:
+            batch.ran(len(pictures[some]), time.monotonic() - began)
         sizes.append(len(pictures[some]))
         start += n
     nothing = [float("nan")]

@@ -9,19 +9,22 @@ from torch import Tensor
 
 from pointland import draws
 from pointland.auditing import plan
+from pointland.auditing.batches import BatchSize, is_out_of_memory
 from pointland.auditing.extras import extra_metrics
 from pointland.auditing.plan import Choice
+from pointland.auditing.sampling import sample
 from pointland.auditing.scoring import score_batch
 from pointland.auditing.tasks import Tasks
 from pointland.data.picture import Picture
-from pointland.data.source import pictures
 from pointland.lid import scale
 from pointland.metrics.metric import Metric
 from pointland.metrics.screen import Screen, sample_size, threshold
 from pointland.model import Model
+from pointland.models.codec import OVERFLOW, encoded
 
 SAMPLE = 64
 HIGH = 5.0  # times the points' own size: there nearly all is noise
+KEPT = 0.8  # a denoiser of data of unit variance keeps at most 0.5, one read as the data itself about 1
 
 
 class Settled(NamedTuple):
@@ -31,12 +34,14 @@ class Settled(NamedTuple):
         sigma: Its entry in the record: ``value``, ``chosen``, ``curve``.
         metrics: With their settings.
         device: Where the model's points are.
+        batch_size: What was asked, or less where memory ran out.
         screen: The screen's entry in the record: ``share``, ``threshold``, ``n_sample``; ``None`` without one.
     """
 
     sigma: dict[str, Any]
     metrics: list[Metric]
     device: str
+    batch_size: int
     screen: dict[str, Any] | None = None
 
 
@@ -55,17 +60,67 @@ def settle(
     also: Sequence[str] = (),
     screen: float | None = None,
     screened_earlier: dict[str, Any] | None = None,
+    readers: int | None = None,
 ) -> Settled:
     """Settle sigma, the metrics, and the threshold of the screen.
 
     A run that is continued keeps what it chose ``earlier``.
 
+    Out of memory, all of it is done again with half the batch.
+
     Raises:
         ValueError: If no picture of a sample can be read, or the model does not denoise: then its scheduler is not the
             one it was trained with, or its prediction type is wrong.
     """
-    found = _sample(model, tasks, len(tasks), SAMPLE, seed)
+    found = _sample(model, tasks, len(tasks), SAMPLE, seed, readers)
+    among = len(tasks.items["audited"])
+    sampled = None
+    if screen is not None and not (screened_earlier is not None and screened_earlier["share"] == screen):
+        sampled = _sample(model, tasks, among, sample_size(among), seed, readers)
+    batch = BatchSize(batch_size, "cpu")
+    while True:
+        try:
+            level, entry, device = _scale(model, found, sigma, earlier, batch.size, seed)
+            screened = screened_earlier
+            if sampled is not None and screen is not None:
+                screened = _screened(model, sampled, level, screen, batch.size, seed)
+            break
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            failure = error.with_traceback(None)
+        batch.ran_out(batch.size, failure)  # outside the handler, whose traceback holds the memory
+    if metrics is None:
+        made = (
+            plan.paper_metrics(model, seed=seed)
+            if sigma == "paper"
+            else plan.default_metrics(
+                model, level, n_draws=n_draws, n_probes=n_probes, seed=seed, reference_model=reference_model
+            )
+        )
+    else:
+        made = list(metrics)
+    if also:
+        made += extra_metrics(model, level, also, tasks.items["audited"].captions(), n_draws=n_draws)
+    if screen is not None:
+        made = [Screen(level), *made]
+    return Settled(entry, made, device, batch.size, None if screen is None else screened)
+
+
+def _scale(
+    model: Model,
+    found: Sequence[Picture],
+    sigma: float | Choice,
+    earlier: dict[str, Any] | None,
+    batch_size: int,
+    seed: int,
+) -> tuple[float, dict[str, Any], str]:
+    """Choose sigma where it is to be chosen, and check that the model denoises there; return it with its record."""
     x, keys = _encoded(model, found, batch_size), [picture.sha256 for picture in found]
+    fine = encoded(x)
+    if not bool(fine.any()):
+        raise ValueError(f"of no picture of a sample is there a point to start from: {OVERFLOW}")
+    x, keys = x[fine], [key for key, good in zip(keys, fine.tolist(), strict=True) if good]
     curve: dict[str, object] | None = None
     value = scale.PAPER_SIGMA if sigma == "paper" else sigma
     if value == "auto" and earlier is not None and earlier["chosen"] == "auto":
@@ -102,41 +157,24 @@ def settle(
         )
     if earlier is None:
         _check_reading(model, x[:16], keys[:16], seed=seed, batch_size=batch_size)
-    if metrics is None:
-        made = (
-            plan.paper_metrics(model, seed=seed)
-            if sigma == "paper"
-            else plan.default_metrics(
-                model, level, n_draws=n_draws, n_probes=n_probes, seed=seed, reference_model=reference_model
-            )
-        )
-    else:
-        made = list(metrics)
-    captions = tasks.items["audited"].captions()
-    made += extra_metrics(model, level, also, captions, n_draws=n_draws)
     how = sigma if isinstance(sigma, str) else "fixed"
-    screened = None
-    if screen is not None:
-        made = [Screen(level), *made]
-        if screened_earlier is not None and screened_earlier["share"] == screen:
-            screened = screened_earlier
-        else:
-            screened = _screened(model, tasks, level, screen, batch_size, seed)
-    return Settled({"value": level, "chosen": how, "curve": curve}, made, str(x.device), screened)
+    return level, {"value": level, "chosen": how, "curve": curve}, str(x.device)
 
 
 def _screened(
-    model: Model, tasks: Tasks, sigma: float, share: float, batch_size: int, seed: int
-) -> dict[str, float | int]:
+    model: Model, found: Sequence[Picture], sigma: float, share: float, batch_size: int, seed: int
+) -> dict[str, Any]:
     """Find the screen's threshold in a sample of the audited pictures."""
-    audited = len(tasks.items["audited"])
-    found = _sample(model, tasks, audited, sample_size(audited), seed)
     captions: list[str | None] = [None] * batch_size
     values: list[float] = []
     for start in range(0, len(found), batch_size):
         part = found[start : start + batch_size]
         values += cast(list[float], score_batch(model, [Screen(sigma)], part, captions[: len(part)], seed)["screen"])
-    return {"share": share, "threshold": threshold(torch.tensor(values), share=share), "n_sample": len(found)}
+    return {
+        "share": share,
+        "threshold": float(f"{threshold(torch.tensor(values), share=share):.4g}"),
+        "n_sample": len(found),
+    }
 
 
 def _check_reading(model: Model, x: Tensor, keys: Sequence[str], *, seed: int, batch_size: int) -> None:
@@ -159,29 +197,17 @@ def _check_reading(model: Model, x: Tensor, keys: Sequence[str], *, seed: int, b
             found = model.unconditional(some + sigma * noise, at) - some
             kept.append((found * noise).flatten(1).mean(1))
     share = float(torch.cat(kept).nanmedian())
-    if share < -0.5 or share > max(0.5, size):
+    if share < -0.5 or share > max(KEPT, size):
         raise ValueError(
             f"the model does not denoise: at sigma {sigma:.4g} it keeps {share:.2g} of the noise, where a denoiser "
             "keeps nearly 0; check prediction_type and the betas in scheduler_config.json"
         )
 
 
-def _sample(model: Model, tasks: Tasks, among: int, n: int, seed: int) -> list[Picture]:
+def _sample(model: Model, tasks: Tasks, among: int, n: int, seed: int, readers: int | None) -> list[Picture]:
     """Read a random sample of the first ``among`` pictures, of which the reference's are the last."""
-    order = np.random.default_rng(seed).permutation(among)
-    found: list[Picture] = []
-    why = ""
-    for task in (tasks[index] for index in order.tolist()):
-        ((item, opened),) = pictures(tasks.sources[task.role], [task.item], model.codec.size)
-        if isinstance(opened, Picture):
-            found.append(opened)
-        else:
-            why = f"{item.key}: {opened}"
-        if len(found) == n:
-            break
-    if not found:
-        raise ValueError(f"none of the {among} pictures can be read; the last reason was {why}")
-    return found
+    order = np.random.default_rng(seed).permutation(among).tolist()
+    return [picture for _, picture in sample(tasks, model.codec.size, order, n, readers=readers)]
 
 
 def _encoded(model: Model, found: Sequence[Picture], batch_size: int) -> Tensor:

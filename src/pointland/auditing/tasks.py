@@ -117,6 +117,9 @@ class Share(NamedTuple):
         return range(self.number, tasks.n_shards, self.of)
 
 
+ALL = Share(0, 1)
+
+
 def share_from(text: str | None, environment: Mapping[str, str] = os.environ) -> Share:
     """Read ``i/n``, such as ``0/4`` to ``3/4``; ``auto`` asks what started this process; ``None`` is everything.
 
@@ -126,7 +129,7 @@ def share_from(text: str | None, environment: Mapping[str, str] = os.environ) ->
         ValueError: If it is neither, or nothing in the environment says which share this process has.
     """
     if text is None:
-        return Share(0, 1)
+        return ALL
     if text != "auto":
         number, slash, of = text.partition("/")
         if not (slash and number.isdecimal() and of.isdecimal() and int(number) < int(of)):
@@ -140,7 +143,13 @@ def share_from(text: str | None, environment: Mapping[str, str] = os.environ) ->
         ("SLURM_PROCID", "SLURM_NTASKS", 0, 1),
     ):
         if number in environment and of in environment:
-            return Share((int(environment[number]) - start) // each, int(environment[of]))
+            share, left = divmod(int(environment[number]) - start, max(each, 1))
+            if left or not 0 <= share < int(environment[of]):
+                raise ValueError(
+                    f"{number} is {environment[number]} and {of} is {environment[of]}: not one of as many shares in "
+                    "equal steps; give i/n instead of 'auto'"
+                )
+            return Share(share, int(environment[of]))
     raise ValueError(
         "shard 'auto' found neither RANK and WORLD_SIZE nor a Slurm array or step in the environment; give i/n"
     )

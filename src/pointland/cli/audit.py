@@ -35,7 +35,9 @@ def audit(
         bool,
         typer.Option("--screen", help="One network evaluation for all, all others for the most suspicious (--keep)."),
     ] = False,
-    keep: Annotated[float, typer.Option(help="--screen: the share of pictures to look at closely.")] = 0.1,
+    keep: Annotated[
+        float, typer.Option(min=0, max=1, help="--screen: the share of pictures to look at closely.")
+    ] = 0.1,
     labels: Annotated[Path | None, typer.Option(help="CSV key,label of what is known, to measure the audit.")] = None,
     sigma: Annotated[
         str, typer.Option(help="Noise scale: a number, 'auto', or 'paper' for the paper's settings.")

@@ -15,14 +15,13 @@ from pointland import auditing
 from pointland.auditing import plan
 from pointland.auditing.batches import FIRST
 from pointland.auditing.directory import finished_shards
-from pointland.auditing.engine import check_out
+from pointland.auditing.engine import check_out, check_screen
 from pointland.auditing.rows import NO_VALUE
+from pointland.auditing.sampling import sample
 from pointland.auditing.scoring import score_batch
 from pointland.auditing.settle import settle
-from pointland.auditing.tasks import Tasks, share_from, tasks_of
+from pointland.auditing.tasks import Share, Tasks, share_from, tasks_of
 from pointland.cli.engines import Place, check_place, engine_at, without_number
-from pointland.data.picture import Picture
-from pointland.data.source import pictures
 from pointland.model import Model
 from pointland.models.loading import Dtype, load
 from pointland.report import print_table, read_summary, write_report
@@ -71,14 +70,15 @@ def run_audit(
         if given not in get_args(Dtype):
             raise ValueError(f"{option} {given!r} is not one of {', '.join(get_args(Dtype))}")
     check_rate(fdr)
-    share_from(shard)
+    share = share_from(shard)
     place = place or Place()
     check_place(place)
     scale = sigma_from(sigma)
     console = Console(stderr=True)
     quiet()
+    check_screen(screen, tasks)
     if not dry_run:
-        check_out(out, tasks)
+        check_out(out, tasks, share)
     with console.status(Text(f"Loading {model}")):
         ways: dict[str, Any] = {"dtype": dtype, **(running or {})}
         first = partial(load, model, lora=lora, **ways)
@@ -89,7 +89,7 @@ def run_audit(
             place, partial(first, device=there), None if second is None else partial(second, device=there)
         )
     if dry_run:
-        return _dry_run(loaded, base, also, tasks, scale, n_draws, n_probes, batch_size, seed, console)
+        return _dry_run(loaded, base, also, tasks, scale, n_draws, n_probes, batch_size, seed, screen, share, console)
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -230,6 +230,8 @@ def _dry_run(
     n_probes: int,
     batch_size: int | Literal["auto"],
     seed: int,
+    screen: float | None,
+    share: Share,
     console: Console,
 ) -> bool:
     n = FIRST if batch_size == "auto" else batch_size
@@ -246,39 +248,34 @@ def _dry_run(
         reference_model=reference_model,
         also=also,
     )
-    cost = plan.cost(model, settled.metrics, len(tasks))
-    some, captions = readable(model, tasks, n)
+    forwards = plan.cost(model, settled.metrics, len(tasks)).forwards
+    some = sample(tasks, model.codec.size, range(len(tasks)), n)
     started = time.monotonic()
-    score_batch(model, settled.metrics, some, captions, seed)
-    seconds = (time.monotonic() - started) / len(some) * len(tasks)
+    score_batch(model, settled.metrics, [picture for _, picture in some], [task.item.caption for task, _ in some], seed)
+    seconds = (time.monotonic() - started) / len(some)
+    n_audited, n_reference = len(tasks.items["audited"]), len(tasks.items.get("reference", ()))
+    closely = n_reference + (n_audited if screen is None else screen * n_audited)
+    screened = 0 if screen is None else n_audited
+    in_all = round((closely * forwards + screened) / share.of)
     scale_words = "chosen by a sweep" if sigma == "auto" else f"{settled.sigma['value']:.4g}"
     captioned = sum(items.n_captions for items in tasks.items.values())
-    n_reference = len(tasks.items.get("reference", ()))
+    look = f"{forwards} network evaluations a picture"
+    if screen is not None:
+        look = f"One network evaluation an audited picture, {forwards} for {screen:.0%} of them and the reference"
+    shards = f"{tasks.n_shards:,} shards" + (
+        f", of which this share does {len(share.shards(tasks)):,}" * (share.of > 1)
+    )
     console.print(
-        f"Would audit {len(tasks.items['audited']):,} pictures against "
-        f"{n_reference:,} of the reference, {captioned:,} with a caption, in "
-        f"{cost.n_shards:,} shards.\n"
+        f"Would audit {n_audited:,} pictures against {n_reference:,} of the reference, {captioned:,} with a caption, "
+        f"in {shards}.\n"
         f"Model {model.identity['name']} ({model.identity['class']}, "
         f"{model.identity['space']}, {model.identity['dtype']}); "
         f"sigma {scale_words}.\n"
-        f"{cost.forwards} network evaluations a picture, {cost.forwards * len(tasks):,} in all; "
-        f"about {_duration(seconds)}.\n"
+        f"{look}, {in_all:,} in all; "
+        f"about {_duration(seconds * in_all / forwards)} on one worker.\n"
         "Nothing was written."
     )
     return False
-
-
-def readable(model: Model, tasks: Tasks, n: int) -> tuple[list[Picture], list[str | None]]:
-    """Return the first ``n`` pictures that can be read, with their captions."""
-    found, captions = [], []
-    for role, items in tasks.items.items():
-        for item, opened in pictures(tasks.sources[role], items, model.codec.size):
-            if isinstance(opened, Picture):
-                found.append(opened)
-                captions.append(item.caption)
-            if len(found) == n:
-                return found, captions
-    return found, captions
 
 
 def _duration(seconds: float) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from pointland.data.files import leads_out
 from pointland.data.item import Item, Items
 from pointland.data.picture import UnreadablePicture, read_bytes
 
@@ -46,6 +47,9 @@ class Folder:
     def open(self, places: Sequence[str]) -> Iterator[bytes | UnreadablePicture]:
         """Yield the contents of files."""
         for place in places:
+            if leads_out(place):  # a run of somebody else may name anything
+                yield UnreadablePicture(f"{place!r:.200} is not inside the folder of the data")
+                continue
             try:
                 yield read_bytes(self.path / place)
             except UnreadablePicture as reason:

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from pointland.data.columns import caption_column, image_column, is_struct, key_column
-from pointland.data.files import DamagedFile
+from pointland.data.files import DamagedFile, leads_out
 from pointland.data.item import Item, Items
 from pointland.data.picture import MAX_BYTES, UnreadablePicture, read_bytes
 
 NAME = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 LISTED = 1024  # rows of text read at a time
+ELSEWHERE = (
+    "a file outside of the data set, and it could name any; audit the folder of pictures itself, or store their bytes "
+    "in the data set"
+)
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,14 @@ class DatasetRows:
     def open(self, places: Sequence[str]) -> Iterator[bytes | UnreadablePicture]:
         """Yield the pictures in rows."""
         column, rows = _undecoded(self.data, self.image)
+        folders = _own_folders(self.folder)
         for place in places:
             row = place.removeprefix("#")
             if not row.isdecimal() or int(row) >= len(rows):
                 yield UnreadablePicture("the data set has no such row any more")
                 continue
             try:
-                yield _contents(rows[int(row)][column])
+                yield _contents(rows[int(row)][column], folders)
             except UnreadablePicture as reason:
                 yield reason
 
@@ -185,6 +190,8 @@ def from_record(record: Mapping[str, Any], run: Path) -> DatasetRows | Gone:
             return from_folder(run / record["folder"], None, **columns)
         datasets = _datasets()
         cache = Path(datasets.config.HF_DATASETS_CACHE)
+        if any(map(leads_out, record["files"])):
+            return Gone("the record names files that are not in the cache of datasets")
         parts = [datasets.Dataset.from_file(str(cache / name)) for name in record["files"]]
         found = datasets.concatenate_datasets(parts)
     except (ImportError, OSError, ValueError) as error:
@@ -230,8 +237,11 @@ def _rows(data: Any, caption: str | None, key: str | None) -> Iterator[Item]:
             row += 1
 
 
-def _contents(value: object) -> bytes:
-    """Return the bytes of an undecoded picture, or of the local file it names."""
+def _contents(value: object, folders: Sequence[Path]) -> bytes:
+    """Return the bytes of an undecoded picture, or of the file it names in one of the folders.
+
+    A data set of somebody else could name any file of this machine, and a report would show it.
+    """
     data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
     if isinstance(data, bytes):
         return data[: MAX_BYTES + 1]
@@ -240,7 +250,21 @@ def _contents(value: object) -> bytes:
         raise UnreadablePicture("null in the column of pictures")
     if "://" in path:
         raise UnreadablePicture("an address, or a file within an archive; download or unpack it first")
-    return read_bytes(Path(path))
+    found = next((folder / path for folder in folders if (folder / path).is_relative_to(folder)), None)
+    if found is None or ".." in Path(path).parts:
+        raise UnreadablePicture(ELSEWHERE)
+    return read_bytes(found)
+
+
+def _own_folders(folder: Path | None) -> list[Path]:
+    """Return where the files of a data set may lie: where it was saved, or else where ``datasets`` downloads to."""
+    folders = [folder] if folder is not None else []
+    if folder is None:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        config = _datasets().config
+        folders = [Path(config.HF_DATASETS_CACHE), Path(config.DOWNLOADED_DATASETS_PATH), Path(HF_HUB_CACHE)]
+    return [path for each in folders for path in (each.absolute(), each.resolve())]
 
 
 def _cached(data: Any) -> list[str] | None:

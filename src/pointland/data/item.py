@@ -102,14 +102,18 @@ def _block(items: Sequence[Item]) -> pa.Table:
 
 def _told_apart(items: Iterable[Item]) -> Iterator[Item]:
     seen: set[str] = set()
+    next_number: dict[str, int] = {}  # to begin at 2 each time would take the square of the time
     for item in items:
-        key, number = item.key, 1
-        while key in seen:
-            number += 1
-            key = f"{item.key} ({number})"
+        key = item.key
+        if key in seen:
+            number = next_number.get(key, 2)
+            while (key := f"{item.key} ({number})") in seen:
+                number += 1
+            next_number[item.key] = number + 1
+            twice = f"a second item named {item.key!r}, at {item.place!r:.200}; keys must be unique"
+            item = item._replace(key=key, fault=twice)  # the same item, told apart
         seen.add(key)
-        twice = f"a second item named {item.key!r}; keys must be unique"
-        yield item if number == 1 else item._replace(key=key, fault=twice)
+        yield item
 
 
 def _bytes(text: str | None) -> bytes | None:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pointland.data.columns import caption_column, image_column, is_struct, key_column, stored
-from pointland.data.files import DamagedFile, inside, listing, named_files, regular, shared_folder
+from pointland.data.files import DamagedFile, inside, listing, named_files, recorded, regular, shared_folder
 from pointland.data.item import Item, Items
 from pointland.data.picture import DAMAGE, MAX_BYTES, UnreadablePicture, read_bytes
 from pointland.data.tar import MAX_TEXT
@@ -76,10 +76,11 @@ class ParquetFiles:
                 yield UnreadablePicture(f"{error}")
 
     def record(self, seen_from: Path) -> dict[str, object]:
-        """Name the folder that the files share, as it is seen from the run, and the columns that were asked for."""
+        """Name the folder that the files share, as it is seen from the run, the files, and the columns asked for."""
         folder = os.path.relpath(shared_folder(self.paths).resolve(), seen_from.resolve())
         asked = {"image": self.image, "caption": self.caption, "key": self.key}
-        return {"kind": "parquet", "folder": folder} | {name: asked[name] for name in asked if asked[name] is not None}
+        columns = {name: column for name, column in asked.items() if column is not None}
+        return {"kind": "parquet", "folder": folder, **recorded(self.paths), **columns}
 
 
 class Kept(threading.local):

@@ -27,6 +27,7 @@ from pointland.data.source import Source, pictures
 PATIENCE = 60.0  # seconds for one picture, and for a reader to start
 TRIES = 2
 STARTS = 5  # that may fail one after another
+INSTEAD = "a source's class must be importable from a module; or read in this process, with --readers 0"
 AHEAD = 2  # requests a reader is ahead
 
 Opened = list[tuple[Item, Picture | UnreadablePicture]]
@@ -99,7 +100,10 @@ class _Reader:
     """One process, started when first needed."""
 
     def __init__(self, sources: Mapping[str, Source], size: tuple[int, int]) -> None:
-        self._told = pickle.dumps((dict(sources), size))
+        try:
+            self._told = pickle.dumps((dict(sources), size))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ValueError(f"the source cannot be sent to reading processes ({error}); {INSTEAD}") from error
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._buffer = bytearray()
@@ -140,21 +144,24 @@ class _Reader:
             if self._process is not None:
                 return
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pointland.data.reader"],
+                [sys.executable, "-P", "-m", "pointland.data.reader"],  # -P: nothing from the working directory
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._complaints,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))},
                 bufsize=0,
             )
             self._buffer.clear()
             try:
+                if self._closed:  # meanwhile, from another thread
+                    raise _Stopped("the reading process was ended")
                 self._write(self._told)
                 self._exactly(LENGTHS.size, time.monotonic() + PATIENCE)
             except _Stopped as stopped:
                 self._end()
                 if self._closed or failed == STARTS - 1:
-                    raise RuntimeError(f"no reading process starts: {stopped}; {self._last_words()}") from stopped
+                    words = self._last_words()
+                    raise ValueError(f"no reading process starts: {stopped}; {words}; {INSTEAD}") from stopped
 
     def _last_words(self) -> str:
         if self._complaints.closed:
@@ -181,9 +188,11 @@ class _Reader:
 
     def _exactly(self, n: int, until: float) -> bytes:
         answers = self._pipes()[1]
+        poll = select.poll()  # select.select() knows 1,024 files
+        poll.register(answers, select.POLLIN)
         while len(self._buffer) < n:
             try:
-                ready, _, _ = select.select([answers], [], [], max(0.0, until - time.monotonic()))
+                ready = poll.poll(1000 * max(0.0, until - time.monotonic()))
                 part = answers.read(1 << 20) if ready else None
             except (OSError, ValueError) as error:  # closed from another thread
                 raise _Stopped(self._cause()) from error
@@ -203,7 +212,12 @@ class _Reader:
         return process.stdin, process.stdout
 
     def _cause(self) -> str:
-        code = None if self._process is None else self._process.wait()
+        code = None
+        if self._process is not None:
+            try:
+                code = self._process.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                return "the reading process closed its pipes"
         name = signal.Signals(-code).name if code is not None and code < 0 else f"code {code}"
         return f"the reading process died ({name})"
 

@@ -6,6 +6,7 @@ decoded; nothing is ever extracted to disk, and no name in the data becomes a pa
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -56,9 +57,12 @@ def contents(source: Source, places: Sequence[str]) -> Iterator[bytes | Unreadab
     at = 0
     while at < len(places):
         try:
-            for data in source.open(places[at:]):
+            for data in islice(source.open(places[at:]), len(places) - at):
                 at += 1
                 yield data
+            if at < len(places):
+                at += 1
+                yield UnreadablePicture("the source gave no answer for it")
         except Exception as error:  # nothing in data may stop an audit of the rest
             at += 1
             said = (error.strerror or "") if isinstance(error, OSError) else str(error)

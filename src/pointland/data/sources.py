@@ -7,9 +7,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pointland.data.files import files_below
+from pointland.data.files import MAX_FILES, DamagedFile, files_below, given_again
 from pointland.data.folder import SUFFIXES, Folder
-from pointland.data.hub import DatasetRows, from_folder, from_hub, from_record, is_dataset, one_split
+from pointland.data.hub import DatasetRows, Gone, from_folder, from_hub, from_record, is_dataset, one_split
 from pointland.data.parquet import ParquetFiles
 from pointland.data.source import Images, Source
 from pointland.data.tar import Tars
@@ -17,7 +17,6 @@ from pointland.data.tar import Tars
 PACKED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|tzst|zip|7z|rar)$", re.IGNORECASE)
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters and more: one would be a drive
 RANGE = re.compile(r"(\d+)\.\.(\d+)")
-MAX_FILES = 1_000_000
 OPTIONS = {  # what may be said of each kind
     "a folder": ("captions",),
     "tar archives": ("captions",),
@@ -85,7 +84,7 @@ def open_source(
 def reopened(record: Mapping[str, Any], run: Path) -> Source:
     """Return the source of pictures that a run was made from, from its entry in the record.
 
-    One that cannot be found again gives a reason for every picture.
+    One that cannot be found again, such as one of a class of your own, gives a reason for every picture.
 
     Args:
         record: What :meth:`Source.record` gave.
@@ -94,13 +93,16 @@ def reopened(record: Mapping[str, Any], run: Path) -> Source:
     kind, run = record.get("kind", "folder"), run.resolve()
     if kind == "folder":
         return Folder(run / record["folder"])
-    if kind == "tar":
-        return Tars((run / record["folder"],))
-    if kind == "parquet":
-        return ParquetFiles((run / record["folder"],), image=record.get("image"))
     if kind in ("dataset", "hub", "memory"):
         return from_record(record, run)
-    raise ValueError(f"this version of pointland knows no source of kind {kind!r}")
+    if kind not in ("tar", "parquet"):
+        return Gone(f"a source of kind {kind!r:.60} is not found again from the record of a run")
+    try:
+        paths = given_again(record, (run / record["folder"]).resolve())
+    except DamagedFile as error:
+        return Gone(f"{error}")
+    columns = {name: record.get(name) for name in ("image", "caption", "key")}
+    return Tars(paths) if kind == "tar" else ParquetFiles(paths, **columns)
 
 
 def expanded(pattern: str) -> list[str]:

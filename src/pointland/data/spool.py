@@ -11,7 +11,7 @@ import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -54,7 +54,8 @@ def spooled(items: Iterable[Any], into: Path | str) -> Tars:
     for left in folder.glob(".*.part"):
         left.unlink()
     rows, n_shards = enumerate(items), 0
-    while block := list(islice(rows, SHARD)):
+    for first in rows:  # one at a time: a thousand large arrays would not fit in memory
+        block = chain([first], islice(rows, SHARD - 1))
         members = (member for number, item in block for member in _members(number, item))
         path = folder / f"{n_shards:05d}.tar"
         if not path.exists() and there:

@@ -8,6 +8,7 @@ An archive can be damaged or hostile. What was listed before the damage stays, a
 its reason; so is data behind the end mark, where other readers disagree on what an archive holds.
 """
 
+import hashlib
 import json
 import os
 import posixpath
@@ -19,14 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from pointland.data.files import DamagedFile, inside, listing, named_files, regular, shared_folder
+from pointland.data.files import DamagedFile, inside, listing, named_files, recorded, regular, shared_folder
 from pointland.data.folder import CAPTION_COLUMNS, SUFFIXES, read_table, settle
 from pointland.data.item import Item, Items
 from pointland.data.picture import DAMAGE, MAX_BYTES, UnreadablePicture
 
 SIDECARS = (".caption", ".txt", ".json")
 FAULT_FIELD = "pointland_fault"  # in a .json: why an item that was spooled is no picture
-PLACE = re.compile(r"(?P<name>.+)#(?P<offset>\d{1,18})\+(?P<size>\d{1,18})", re.DOTALL)
+PLACE = re.compile(
+    r"(?P<name>.+)#(?P<start>[0-9]{1,18})\+(?P<headers>[0-9]{1,18})\+(?P<size>[0-9]{1,18})\+(?P<hash>[0-9a-f]{8})",
+    re.DOTALL,
+)
 MAX_TEXT = 4 * 2**20  # bytes of a caption's file
 MAX_HEADER = 2**20  # bytes that the headers of one member may take
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")  # gz, bz2, xz, zst, lz4
@@ -37,7 +41,8 @@ class Tars:
     """The pictures in tar archives, a :class:`~pointland.data.source.Source`.
 
     Keys are ``00000.tar/folder/a.jpg``: the archive, seen from the folder that all archives share, and the name of the
-    member as it is. Places are ``00000.tar#offset+size``.
+    member as it is. Places are ``00000.tar#start+headers+size+hash``: where the member's headers begin, how many bytes
+    they are, how many the picture is, and the beginning of the SHA-256 of the headers.
 
     Attributes:
         paths: Archives, not compressed; a folder stands for all archives below it.
@@ -73,22 +78,23 @@ class Tars:
             for place in places:
                 try:
                     at = PLACE.fullmatch(place)
-                    if at is None or int(at["offset"]) < tarfile.BLOCKSIZE or int(at["size"]) > MAX_BYTES:
+                    if at is None or int(at["headers"]) > MAX_HEADER or int(at["size"]) > MAX_BYTES:
                         raise DamagedFile(f"{place!r:.200} is no place in an archive")
                     if at["name"] != name:
                         held.close()
                         name = ""
                         stream = held.enter_context(inside(folder, at["name"]).open("rb"))
                         name = at["name"]
-                    yield _contents(stream, int(at["offset"]), int(at["size"]))
+                    yield _contents(stream, int(at["start"]), int(at["headers"]), int(at["size"]), at["hash"])
                 except DamagedFile as error:
                     yield UnreadablePicture(f"{error}")
                 except OSError as error:
                     yield UnreadablePicture(f"cannot be read: {error.strerror or error}")
 
     def record(self, seen_from: Path) -> dict[str, object]:
-        """Name the folder that the archives share, as it is seen from the run."""
-        return {"kind": "tar", "folder": os.path.relpath(shared_folder(self.paths).resolve(), seen_from.resolve())}
+        """Name the folder that the archives share, as it is seen from the run, and the archives."""
+        folder = os.path.relpath(shared_folder(self.paths).resolve(), seen_from.resolve())
+        return {"kind": "tar", "folder": folder, **recorded(self.paths)}
 
 
 class Note(NamedTuple):
@@ -146,8 +152,9 @@ def _listed(name: str, path: Path, sidecars: Sequence[str]) -> Iterator[Item]:
                 if member.isdir() or _hidden(member.name):
                     continue
                 if suffix.lower() in SUFFIXES:
-                    place = f"{name}#{member.offset_data}+{member.size}"
-                    found.append(Item(f"{name}/{member.name}", place, fault=_fault(member, end, MAX_BYTES)))
+                    fault = _fault(member, end, MAX_BYTES)
+                    place = f"{name}#{member.offset}" if fault is not None else _place(name, stream, member)
+                    found.append(Item(f"{name}/{member.name}", place, fault=fault))
                 elif suffix.lower() in sidecars:
                     notes.setdefault(stem, []).append(_note(stream, member, end))
                 else:
@@ -275,14 +282,21 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _contents(stream: IO[bytes], at: int, size: int) -> bytes:
-    """Read a member whose header must stand before it as it did when it was listed."""
-    stream.seek(at - tarfile.BLOCKSIZE)
-    data = stream.read(tarfile.BLOCKSIZE + size)
-    try:
-        header = tarfile.TarInfo.frombuf(data[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
-    except tarfile.HeaderError as error:
-        raise DamagedFile("the archive is no longer what was listed") from error
-    if header.size != size or len(data) != tarfile.BLOCKSIZE + size:
+def _place(name: str, stream: IO[bytes], member: tarfile.TarInfo) -> str:
+    """Say where a member is, with a hash of all its headers: a long name is not in the last of them."""
+    n_headers = member.offset_data - member.offset
+    stream.seek(member.offset)
+    return f"{name}#{member.offset}+{n_headers}+{member.size}+{_short_hash(stream.read(n_headers))}"
+
+
+def _contents(stream: IO[bytes], start: int, n_headers: int, size: int, known: str) -> bytes:
+    """Read a member whose headers, its name among them, must stand before it as they did when it was listed."""
+    stream.seek(start)
+    headers, data = stream.read(n_headers), stream.read(size)
+    if _short_hash(headers) != known or len(data) != size:
         raise DamagedFile("the archive is no longer what was listed")
-    return data[tarfile.BLOCKSIZE :]
+    return data
+
+
+def _short_hash(headers: bytes) -> str:
+    return hashlib.sha256(headers).hexdigest()[:8]

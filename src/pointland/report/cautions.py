@@ -47,7 +47,8 @@ def about_run(
             "must reach it together before "
             f"any can be flagged. {more}",
         )
-    chance = verdict["n_valued"] / (verdict["n_reference"] + 1)
+    tested = verdict["n_valued"] + int(audited.screened_out().sum())
+    chance = tested / (verdict["n_reference"] + 1)
     if verdict["n_reference"] and not verdict["n_flagged"] and verdict["n_beyond"] >= max(3.0, 3 * chance):
         warn(
             "beyond",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pointland.auditing.derived import deciding as deciding_of
 from pointland.auditing.derived import derive, without_overlap
 from pointland.auditing.directory import Run, check_pictures
+from pointland.auditing.rows import SCREENED_OUT
 from pointland.report import cautions, copies, evidence
 from pointland.report.density import density
 from pointland.report.extracted import counts, extracted
@@ -80,7 +81,8 @@ def summarize(run: Run, *, fdr: float | None = None, labels: Mapping[str, str] |
     copied = copies.count(groups, n_overlapping)
     given = labels_of(audited, known)
     shown = _groups(audited, reference, given)
-    data = evidence.labelled(audited, reference, known, columns, record["seed"])
+    everyones = [column for column in columns if SCREENED_OUT not in column["missing"]]  # else misses would not count
+    data = evidence.labelled(audited, reference, known, everyones, record["seed"])
     separated = evidence.separate(data, titles, record["seed"])
     order = _order(decisions)
     given_back = extracted(run)

@@ -12,7 +12,7 @@ from PIL import Image, ImageChops
 
 from pointland.auditing.directory import Run
 from pointland.data.picture import UnreadablePicture, picture_or_reason
-from pointland.data.source import Source, in_order
+from pointland.data.source import Source, contents, in_order
 from pointland.data.sources import reopened
 from pointland.report.schema import Row, Summary
 
@@ -64,7 +64,7 @@ def thumbnails(run: Run, summary: Summary) -> dict[str, str]:
 
 
 def _bytes(source: Source, file: str) -> bytes | UnreadablePicture:
-    return next(source.open([file]))
+    return next(contents(source, [file]))
 
 
 def _sample(sample: Path, picture: bytes | UnreadablePicture, file: str) -> dict[str, str]:

@@ -79,7 +79,8 @@ def decide(
         weights: Of audited and of reference pictures, from :func:`shift_weights`, for a reference of other pictures;
             instead of strata. The rate then holds approximately.
         cleared: Items without a value because something before found them unsuspicious. They count as tested, with
-            p-value 1, which keeps the rate whatever it was that cleared them.
+            p-value 1, which a null item may always be given: the rate is kept, as long as what clears an item does not
+            look at the p-values of others.
 
     Raises:
         ValueError: If ``fdr`` is not in (0, 1).
@@ -134,10 +135,11 @@ def decide(
             f"too few pictures to decide without a reference: among {known.sum()} no p-value is below {smallest:.2g}, "
             f"and at a rate of {fdr:g} as many as {needed} must reach it together; audit more, or pass --reference"
         )
-    elif needed > tested.sum():
+    elif needed > known.sum():
+        enough = int(np.ceil(tested.sum() / (known.sum() * fdr)))
         undecided = (
             f"the reference is too small: with {len(r)} no p-value is below {smallest:.2g}, the rate asked for is "
-            f"{fdr:g}; at least {int(np.ceil(1 / fdr))} are needed and some hundreds are good"
+            f"{fdr:g}; at least {enough} are needed and some hundreds are good"
         )
     return Decisions(p, q, q <= fdr * (1 + 1e-9), rank, stratum, len(edges) + 1, len(r), smallest, needed, undecided)
 
