@@ -99,9 +99,10 @@ def test_a_stream_must_be_spooled_and_can_be(tmp_path: Path) -> None:
 
 
 def naming(*paths: Path | str) -> Any:
-    """A data set that names files."""
+    """A data set that names files; it does not say that they are pictures, or else saving would embed them."""
     rows = [{"bytes": None, "path": str(path)} for path in paths]
-    return datasets.Dataset.from_dict({"image": rows}, features=datasets.Features({"image": datasets.Image()}))
+    struct = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    return datasets.Dataset.from_dict({"image": rows}, features=datasets.Features({"image": struct}))
 
 
 @pytest.fixture
@@ -128,7 +129,17 @@ def test_a_data_set_shows_no_files_but_its_own(tmp_path: Path, caches: Path, mon
     assert found[0] == found[3] == ELSEWHERE
     assert found[1] != png(1)
     named.save_to_disk(tmp_path / "saved")
-    assert read(open_source(tmp_path / "saved"))[:1] + read(open_source("saved"))[2:] == [ELSEWHERE] * 3
+    saved = read(open_source("saved"))
+    assert saved[0] == saved[2] == saved[3] == ELSEWHERE
+    assert str(saved[1]).startswith("no such file")
+
+
+def test_pictures_that_save_to_disk_embeds_are_read(tmp_path: Path, caches: Path) -> None:
+    (tmp_path / "mine.png").write_bytes(png(3))
+    mine = naming(tmp_path / "mine.png").cast_column("image", datasets.Image())
+    assert read(open_source(mine)) == [ELSEWHERE]
+    mine.save_to_disk(tmp_path / "saved")
+    assert read(open_source(tmp_path / "saved")) == [png(3)]
 
 
 def test_a_saved_folder_may_name_files_below_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

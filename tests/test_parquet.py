@@ -53,7 +53,7 @@ def test_a_run_finds_the_pictures_again_by_the_folder_and_the_column(tmp_path: P
     path = table(tmp_path / "data/t.parquet", {"mine": column(pa.binary()), "image": ["a", "b", "c"]})
     source = ParquetFiles((path,), image="mine")
     record = source.record(tmp_path / "run")
-    assert record == {"kind": "parquet", "folder": "../data", "image": "mine"}
+    assert record == {"kind": "parquet", "folder": "../data", "files": ["t.parquet"], "image": "mine"}
     assert list(reopened(record, tmp_path / "run").open(["t.parquet#2", "t.parquet#0"])) == [png(2), png(0)]
 
 

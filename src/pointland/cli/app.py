@@ -1,7 +1,8 @@
 """The commands, thin: they read options, call the library, and render.
 
-Exit codes: 0 nothing flagged; 10 something flagged; 2 input that cannot be used; 3 the disk is full or not writable;
-130 interrupted. Nothing heavy is imported before a command runs, so that help is instant.
+Exit codes: 0 nothing flagged; 1 parts are missing (merge) or something is wrong (verify); 10 something flagged; 2 input
+that cannot be used; 3 the disk is full or not writable; 130 interrupted. Nothing heavy is imported before a command
+runs, so that help is instant.
 """
 
 import errno

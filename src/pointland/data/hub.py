@@ -19,8 +19,8 @@ from pointland.data.picture import MAX_BYTES, UnreadablePicture, read_bytes
 NAME = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 LISTED = 1024  # rows of text read at a time
 ELSEWHERE = (
-    "a file outside of the data set, and it could name any; audit the folder of pictures itself, or store their bytes "
-    "in the data set"
+    "a file outside of the data set, and it could name any; if these are your pictures, audit their folder, or what "
+    "save_to_disk writes, which has their bytes in it"
 )
 
 

@@ -17,6 +17,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -66,8 +67,8 @@ class Tars:
         """
         files = named_files(self.paths, ".tar")
         if self.captions is None:
-            return listing(files, _pictures)
-        found = listing(files, _pictures_alone)
+            return listing(files, partial(_listed, sidecars=SIDECARS))
+        found = listing(files, partial(_listed, sidecars=()))
         texts = settle(read_table(self.captions, CAPTION_COLUMNS, set(found.keys())))
         return Items.of(item._replace(caption=texts.get(item.key)) for item in found)
 
@@ -130,17 +131,8 @@ class Bounded:
         return self._stream.read(size)
 
 
-def _pictures(name: str, path: Path) -> Iterator[Item]:
-    """Yield the pictures of one archive with their captions."""
-    return _listed(name, path, SIDECARS)
-
-
-def _pictures_alone(name: str, path: Path) -> Iterator[Item]:
-    """Yield the pictures of one archive without captions."""
-    return _listed(name, path, ())
-
-
 def _listed(name: str, path: Path, sidecars: Sequence[str]) -> Iterator[Item]:
+    """Yield the pictures of one archive, with the captions that are in sidecars of these kinds."""
     found: list[Item] = []
     notes: dict[str, list[Note]] = {}
     damage, other = None, None

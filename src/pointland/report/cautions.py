@@ -47,8 +47,7 @@ def about_run(
             "must reach it together before "
             f"any can be flagged. {more}",
         )
-    tested = verdict["n_valued"] + int(audited.screened_out().sum())
-    chance = tested / (verdict["n_reference"] + 1)
+    chance = (verdict["n_valued"] + verdict["n_screened"]) / (verdict["n_reference"] + 1)
     if verdict["n_reference"] and not verdict["n_flagged"] and verdict["n_beyond"] >= max(3.0, 3 * chance):
         warn(
             "beyond",
@@ -75,18 +74,16 @@ def about_run(
             "in no number here; the reasons are listed below.",
         )
     reasons: dict[tuple[str, int], list[str]] = {}
-    screened = 0
     for column in columns:
         for reason, n in column["missing"].items():
-            if reason == SCREENED_OUT:
-                screened = max(screened, n)
-            else:
+            if reason != SCREENED_OUT:
                 reasons.setdefault((clean(reason), n), []).append(column["title"])
-    if screened:
+    if verdict["n_screened"]:
+        n = verdict["n_screened"]
         note(
             "screened",
-            f"{counted(screened, 'picture')} {'was' if screened == 1 else 'were'} screened out by one network "
-            "evaluation each; they count as tested, with p-value 1, and have no other value.",
+            f"{counted(n, 'picture')} {'was' if n == 1 else 'were'} screened out by one network evaluation each; they "
+            "count as tested, with p-value 1, have no other value, and are in no curve and no median of audited ones.",
         )
     for (reason, n), titles in reasons.items():
         deciding = verdict["title"] in titles

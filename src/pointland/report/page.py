@@ -89,12 +89,13 @@ def _cards(summary: Summary) -> list[dict[str, Any]]:
         first, *others = sorted(v["kinds"].items(), key=lambda entry: -entry[1])
         rest = ", ".join(f"{n:,} {kind}" for kind, n in others)
         card(first[0].capitalize(), f"{first[1]:,}", f"of those flagged; {rest}" if rest else "all of those flagged")
-    lacking = v["n_audited"] - v["n_valued"]
+    lacking = v["n_audited"] - v["n_valued"] - v["n_screened"]
+    screened = f"{v['n_screened']:,} screened out" if v["n_screened"] else ""
     card(
         "Audited",
         f"{v['n_audited']:,}",
-        f"{lacking:,} without a value"
-        if lacking
+        ", ".join(filter(None, [screened, f"{lacking:,} without a value" if lacking else ""]))
+        if lacking or screened
         else "pictures, all with a value"
         if v["n_audited"]
         else "pictures so far",

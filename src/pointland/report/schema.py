@@ -23,6 +23,7 @@ class Verdict(TypedDict):
     headline: str
     n_audited: int
     n_valued: int
+    n_screened: int
     n_reference: int
     n_flagged: int
     n_beyond: int

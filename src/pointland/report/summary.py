@@ -77,7 +77,10 @@ def summarize(run: Run, *, fdr: float | None = None, labels: Mapping[str, str] |
     values = audited.floats(deciding["name"])
     groups = copies.groups_of(run)
     told = kinds(audited, reference, decisions.flagged, groups, record["seed"])
-    verdict = _verdict(decisions, values, reference.floats(deciding["name"]), deciding, rate, run, len(audited), told)
+    screened = int(audited.screened_out().sum())
+    verdict = _verdict(
+        decisions, values, reference.floats(deciding["name"]), deciding, rate, run, len(audited), told, screened
+    )
     copied = copies.count(groups, n_overlapping)
     given = labels_of(audited, known)
     shown = _groups(audited, reference, given)
@@ -151,6 +154,7 @@ def _verdict(
     run: Run,
     n_audited: int,
     told: Mapping[int, Told],
+    n_screened: int,
 ) -> Verdict:
     n_flagged = int(decisions.flagged.sum())
     state: State = "flagged" if n_flagged else "ranked" if decisions.undecided else "none"
@@ -179,6 +183,7 @@ def _verdict(
         headline=headline,
         n_audited=n_audited,
         n_valued=int(np.isfinite(values).sum()),
+        n_screened=n_screened,
         n_reference=decisions.n_reference,
         n_flagged=n_flagged,
         n_beyond=beyond,
