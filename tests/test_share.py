@@ -6,12 +6,17 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from models import ExactModel
 from pointland.auditing import read_run
 from pointland.auditing.directory import finished_shards, locked
-from pointland.auditing.tasks import Share, share_from, tasks_of
+from pointland.auditing.engine import check_out
+from pointland.auditing.tasks import Share, Tasks, share_from, tasks_of
+from pointland.data import ParquetFiles, spooled
 from shares import N_SHARDS, made, model_of, parts_of
 from test_audit import write_pictures
 
@@ -179,3 +184,12 @@ def test_a_share_clears_no_file_that_another_may_be_writing(tmp_path: Path) -> N
 def test_shares_that_would_leave_shards_out_are_refused(environment: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="give i/n"):
         share_from("auto", environment)
+
+
+def test_out_among_pictures_is_refused_whatever_the_source(tmp_path: Path) -> None:
+    """Else the parts of the run would become pictures of the set."""
+    shards = spooled([(str(i), np.full((8, 8, 3), i, np.uint8), None) for i in range(3)], tmp_path / "shards")
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "a.parquet")
+    for source in (shards, ParquetFiles((tmp_path,))):
+        with pytest.raises(ValueError, match="lies inside the pictures"):
+            check_out((tmp_path if source is not shards else tmp_path / "shards") / "run", Tasks({"audited": source}))

@@ -118,10 +118,10 @@ def open_run(folder: Path, record: Mapping[str, object]) -> None:
     differing = [
         name
         for name in sorted({*old, *record} - {*VOLATILE})
-        if _compared(name, record.get(name)) != _compared(name, old.get(name))
+        if compared(name, record.get(name)) != compared(name, old.get(name))
     ]
     if differing:
-        shown = "; ".join(f"{name}: was {_short(old.get(name))}, is {_short(record.get(name))}" for name in differing)
+        shown = "; ".join(f"{name}: was {short(old.get(name))}, is {short(record.get(name))}" for name in differing)
         raise ValueError(
             f"{folder} holds a run that differs in {shown}; use another --out, or the same settings to continue"
         )
@@ -298,12 +298,22 @@ def _read_parts(folder: Path, schema: pa.Schema | None = None) -> pa.Table:
     return pa.table({}) if schema is None else schema.empty_table()
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """Return a field of a record for a message."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) < 120 else text[:117] + "..."
 
 
-def _compared(name: str, value: object) -> object:
-    """Return what of a field must agree: of a sigma that was chosen the value, its curve may differ by rounding."""
+def compared(name: str, value: object, *, places: Sequence[str] = ("files", "n_files", "files_sha256")) -> object:
+    """Return what of a field of two records must agree.
+
+    Of data what, not how it was spelled; of a sigma that was chosen the value, since its curve may differ by rounding.
+    """
     plain = json.loads(json.dumps(value))
-    return {**plain, "curve": None} if name == "sigma" and isinstance(plain, dict) else plain
+    if name == "data" and isinstance(plain, dict):
+        return {role: _without(entry, *places) for role, entry in plain.items()}
+    return _without(plain, "curve") if name == "sigma" else plain
+
+
+def _without(value: Any, *names: str) -> Any:
+    return {name: part for name, part in value.items() if name not in names} if isinstance(value, dict) else value

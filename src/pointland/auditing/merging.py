@@ -4,11 +4,10 @@ Parts are copied whole or not at all, and only what is missing: a merge that was
 that is repeated changes nothing.
 """
 
-import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from pointland.auditing.parts import DamagedPart, Shape, parts_in, read_part
 from pointland.auditing.tasks import Share
 
 SHARE = re.compile(r"--shard[ =](\d+)/(\d+)")
-PLACES = ("folder",)  # of an entry of the data: where, not what
+PLACES = ("folder", "files", "n_files", "files_sha256")  # of an entry of the data: where, not what
 
 
 class Merged(NamedTuple):
@@ -89,31 +88,18 @@ def merge(
 def _check_same(first: Run, other: Run) -> None:
     """Raise ``ValueError`` unless two runs have the same record, but for when, where and with what versions."""
     names = sorted({*first.record, *other.record} - {*directory.VOLATILE})
-    differing = [name for name in names if _compared(name, first.record) != _compared(name, other.record)]
+    differing = [name for name in names if _compared(name, first) != _compared(name, other)]
     if differing:
         name = "sigma" if "sigma" in differing else differing[0]  # metrics and columns differ with it
         hint = "; audit all shares with the same --sigma" if name == "sigma" else ""
         raise ValueError(
             f"{first.folder} and {other.folder} are not of one audit: they differ in {', '.join(differing)}, {name} is "
-            f"{_short(first.record.get(name))} and {_short(other.record.get(name))}{hint}"
+            f"{directory.short(first.record.get(name))} and {directory.short(other.record.get(name))}{hint}"
         )
 
 
-def _compared(name: str, record: Mapping[str, Any]) -> object:
-    """Return what of a field must agree: of data what, not where; of a sigma that was chosen its value."""
-    value = record.get(name)
-    if name == "data" and isinstance(value, dict):
-        return {role: _without(entry, *PLACES) for role, entry in value.items()}
-    return _without(value, "curve") if name == "sigma" else value
-
-
-def _without(value: Any, *names: str) -> Any:
-    return {name: kept for name, kept in value.items() if name not in names} if isinstance(value, dict) else value
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) < 120 else text[:117] + "..."
+def _compared(name: str, run: Run) -> object:
+    return directory.compared(name, run.record.get(name), places=PLACES)
 
 
 def _located(run: Run, target: Path) -> dict[str, Any]:
@@ -127,7 +113,8 @@ def _located(run: Run, target: Path) -> dict[str, Any]:
     source = run.record.get("model_source")
     if source is not None and (run.folder / source).exists():
         source = plan.seen_from(target, str(run.folder / source))
-    return {**_without(run.record, "continued"), "data": data, "model_source": source, "finished": None}
+    record = {name: value for name, value in run.record.items() if name != "continued"}
+    return {**record, "data": data, "model_source": source, "finished": None}
 
 
 def _seen(run: Run, folder: str, target: Path) -> str:

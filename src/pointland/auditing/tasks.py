@@ -78,7 +78,7 @@ class Tasks(Sequence[Task]):
     @property
     def captions_repeat(self) -> bool:
         """Whether a caption is that of two pictures or more on average."""
-        return any(items.n_captions >= 2 * len(items.captions()) > 0 for items in self.items.values())
+        return any(items.n_captions >= 2 * items.n_distinct_captions > 0 for items in self.items.values())
 
     def record(self, out: Path) -> dict[str, object]:
         """Return what identifies the pictures, by role: their source seen from the run, how many, and a hash."""

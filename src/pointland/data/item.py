@@ -70,6 +70,11 @@ class Items(Sequence[Item]):
         """How many have a caption."""
         return len(self) - int(self._table["caption"].null_count)
 
+    @property
+    def n_distinct_captions(self) -> int:
+        """How many different ones there are."""
+        return int(pc.count_distinct(self._table["caption"]).as_py())
+
     def captions(self) -> list[str]:
         """Return the captions there are, sorted, each once."""
         return sorted(map(str, map(_text, pc.unique(self._table["caption"]).drop_null().to_pylist())))
