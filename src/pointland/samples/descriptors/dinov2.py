@@ -58,8 +58,16 @@ def load_dinov2(source: str, side: int = 224) -> Dinov2:
 
     from transformers import AutoModel
 
+    from pointland.models.trust import check_part
+
+    local = Path(source).is_dir()
+    if local:
+        place = Path(source).resolve()
+        check_part(place.parent, place.name)
     try:
-        network = AutoModel.from_pretrained(source, use_safetensors=True, local_files_only=Path(source).exists())
+        network = AutoModel.from_pretrained(
+            source, use_safetensors=True, local_files_only=local, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{source} cannot be loaded as DINOv2: {str(error).splitlines()[0]:.200}") from error
     digest = hashlib.sha256()
