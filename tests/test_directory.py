@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pointland.auditing import directory
+from pointland.auditing import directory, locks
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def test_leftovers_of_a_crash_are_cleared_and_nothing_else(tmp_path: Path) -> No
     keep.write_text("mine")
     directory.open_run(tmp_path / "run", record())
     assert leftover.exists()  # it may be another process's, still writing
-    with directory.locked(tmp_path / "run"):
+    with locks.locked(tmp_path / "run"):
         assert not leftover.exists()
     assert keep.exists()
 
@@ -121,7 +121,7 @@ def test_leftovers_of_a_crash_are_cleared_and_nothing_else(tmp_path: Path) -> No
 HOLD = """
 import sys, time
 from pathlib import Path
-from pointland.auditing.directory import locked
+from pointland.auditing.locks import locked
 with locked(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(60)
@@ -132,9 +132,9 @@ def test_two_processes_cannot_share_a_run_and_a_dead_ones_lock_is_gone(tmp_path:
     process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "locked\n"
-    with pytest.raises(ValueError, match="another process"), directory.locked(tmp_path):
+    with pytest.raises(ValueError, match="another process"), locks.locked(tmp_path):
         pass
     process.kill()
     process.communicate()
-    with directory.locked(tmp_path):
+    with locks.locked(tmp_path):
         pass

@@ -13,8 +13,9 @@ import pytest
 
 from models import ExactModel
 from pointland.auditing import read_run
-from pointland.auditing.directory import finished_shards, locked
+from pointland.auditing.directory import finished_shards
 from pointland.auditing.engine import check_out
+from pointland.auditing.locks import locked
 from pointland.auditing.tasks import Share, Tasks, share_from, tasks_of
 from pointland.data import ParquetFiles, spooled
 from shares import N_SHARDS, made, model_of, parts_of
@@ -111,7 +112,7 @@ def test_shares_at_the_same_time_are_the_whole_run_to_the_byte(model: ExactModel
 HOLD = """
 import json, sys, time
 from pathlib import Path
-from pointland.auditing.directory import locked
+from pointland.auditing.locks import locked
 with locked(Path(sys.argv[1]), json.loads(sys.argv[2])):
     print("locked", flush=True)
     time.sleep(60)

@@ -13,8 +13,9 @@ import typer
 from typer.testing import CliRunner
 
 from models import ExactModel
-from pointland.auditing.directory import locked, write_table
+from pointland.auditing.directory import write_table
 from pointland.auditing.listing import LISTED, SAME
+from pointland.auditing.locks import locked
 from pointland.auditing.parts import DamagedPart, Shape, read_part
 from pointland.auditing.verifying import CLEAN, COMPLETE, COUNTS, RECORD, UNIQUE, VALUES, WHOLE, Check, verify
 from pointland.cli.verify import verify as command

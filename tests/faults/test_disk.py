@@ -121,7 +121,7 @@ def test_missing_folders_are_made_and_strange_ones_refused(model: ExactModel, tm
 def test_a_second_run_is_told_who_has_the_folder_and_a_stale_lock_is_none(model: ExactModel, tmp_path: Path) -> None:
     out = tmp_path / "run"
     hold = (
-        "import sys, time; from pathlib import Path; from pointland.auditing.directory import locked\n"
+        "import sys, time; from pathlib import Path; from pointland.auditing.locks import locked\n"
         f"with locked(Path({str(out)!r})):\n    print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE)

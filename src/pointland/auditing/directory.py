@@ -15,11 +15,9 @@ import errno
 import io
 import json
 import os
-import platform
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,7 +100,9 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def open_run(folder: Path, record: Mapping[str, object]) -> None:
-    """Create a run in a directory, or make sure that the one there is the same run; call it under :func:`locked`.
+    """Create a run in a directory, or make sure that the one there is the same run.
+
+    Call it under :func:`~pointland.auditing.locks.locked`.
 
     Raises:
         ValueError: If the directory holds a run with another record, naming the fields that differ, or other files.
@@ -139,22 +139,6 @@ def check_usable(folder: Path) -> None:
         raise ValueError(f"{folder} exists and is not a run; choose an empty or new folder for --out")
 
 
-def check_free(folder: Path, *, shared: bool = False) -> None:
-    """Make sure that a folder, new or there, can be written to, and that no other process works in it, unless shared.
-
-    Raises:
-        OSError: If it, or what it would be made in, cannot be written to.
-        ValueError: If another process has it to itself.
-    """
-    there = next(place for place in [folder.absolute(), *folder.absolute().parents] if place.exists())
-    if not os.access(there, os.W_OK):
-        code = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
-        raise OSError(code, os.strerror(code), str(folder))
-    if (folder / ".lock").exists():
-        with _lock(folder, ".lock", shared=shared, mark=False):
-            pass
-
-
 def finished_shards(folder: Path) -> set[int]:
     """Return the shards whose rows are there."""
     return {int(part.stem.removeprefix("part-")) for part in (folder / "rows").glob("part-*.parquet")}
@@ -174,69 +158,6 @@ def finish(folder: Path, **fields: object) -> None:
     """Add the closing fields to the record."""
     path = folder / "run.json"
     write_json(path, {**read_record(folder), **fields})
-
-
-@contextmanager
-def locked(folder: Path, share: tuple[int, int] | None = None) -> Iterator[None]:
-    """Keep a second process out of the run directory, and clear what a crash left half written.
-
-    Processes that share the work (``share``: which, of how many) keep out only whoever has the same share or all of it.
-    The lock dies with the process that holds it.
-
-    Raises:
-        ValueError: If another process works in the directory.
-    """
-    fresh = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as held:
-        if fresh and share is None:
-            held.callback(_remove_if_empty, folder)
-        held.enter_context(_lock(folder, ".lock", shared=share is not None))
-        if share is not None:
-            held.enter_context(_lock(folder, f".lock-{share[0]}-of-{share[1]}"))
-        else:
-            for stale in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp"), *folder.glob(".lock-*")]:
-                stale.unlink()
-        yield
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Remove a folder that holds nothing but our locks: what was wanted of it was refused."""
-    if not (folder / "run.json").exists() and all(path.name.startswith(".lock") for path in folder.iterdir()):
-        shutil.rmtree(folder)
-
-
-@contextmanager
-def record_locked(folder: Path) -> Iterator[None]:
-    """Wait until no other process reads and writes the record; those that share a run do so in turn."""
-    import fcntl
-
-    with (folder / ".lock-record").open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _lock(folder: Path, name: str, *, shared: bool = False, mark: bool = True) -> Iterator[None]:
-    import fcntl
-
-    with (folder / name).open("a+") as stream:
-        try:
-            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            owner = stream.read(100).strip()
-            raise ValueError(
-                f"another process{f' ({owner})' if owner else ''} is working in {folder}; wait for it, or choose "
-                "another --out"
-            ) from None
-        if mark and not shared:
-            stream.truncate(0)
-            stream.write(f"process {os.getpid()} on {platform.node()}")
-            stream.flush()
-        yield
-        if mark and not shared:
-            stream.truncate(0)
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:

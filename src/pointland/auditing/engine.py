@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pointland.auditing import directory, plan
+from pointland.auditing import directory, locks, plan
 from pointland.auditing.batches import FIRST
 from pointland.auditing.directory import Run
 from pointland.auditing.local import Engine, Local, Work
@@ -135,8 +135,8 @@ def audit(
     check_screen(screen, tasks)
     known = {} if labels is None else read_labels(Path(labels), {*tasks.items["audited"].keys()})
     chosen = engine or Local()
-    with directory.locked(folder, share if share.of > 1 else None):
-        with directory.record_locked(folder):  # of those that share a run the first one settles it
+    with locks.locked(folder, share if share.of > 1 else None):
+        with locks.record_locked(folder):  # of those that share a run the first one settles it
             earlier = directory.read_record(folder) if (folder / "run.json").exists() else {}
             settled = settle(
                 model,
@@ -203,11 +203,11 @@ def audit(
         with closing(chosen(work)) as scored:
             _commit(folder, scored)
         whole = directory.finished_shards(folder) >= {*range(tasks.n_shards)}
-        with directory.record_locked(folder):
+        with locks.record_locked(folder):
             if whole and directory.read_record(folder).get("finished") is None:
                 directory.finish(folder, finished=plan.now())
     if whole and share.of > 1:
-        with suppress(ValueError), directory.locked(folder):  # clears what killed shares left, unless others are busy
+        with suppress(ValueError), locks.locked(folder):  # clears what killed shares left, unless others are busy
             pass
     return directory.read_run(folder)
 
@@ -224,7 +224,7 @@ def check_out(out: Path, tasks: Tasks, share: Share = ALL) -> None:
             if out.resolve().is_relative_to(place.resolve()):
                 raise ValueError(f"the run directory {out} lies inside the pictures {place}; choose an --out elsewhere")
     directory.check_usable(out)
-    directory.check_free(out, shared=share.of > 1)
+    locks.check_free(out, shared=share.of > 1)
 
 
 def check_screen(screen: float | None, tasks: Tasks) -> None:

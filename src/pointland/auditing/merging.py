@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pointland.auditing import directory, plan
+from pointland.auditing import directory, locks, plan
 from pointland.auditing.directory import Run
 from pointland.auditing.parts import DamagedPart, Shape, parts_in, read_part
 from pointland.auditing.tasks import Share
@@ -70,7 +70,7 @@ def merge(
     for folder in folders:
         for number in parts_in(folder):
             sources.setdefault(number, []).append(folder)
-    with directory.locked(target):
+    with locks.locked(target):
         for run in found:
             for environment in (run.record["environment"], *run.record.get("continued", [])):
                 directory.open_run(target, {**first, "environment": environment})

@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pointland.auditing import directory
+from pointland.auditing import directory, locks
 from pointland.auditing.plan import environment, now
 from pointland.auditing.rows import portable
 from pointland.auditing.tasks import SHARD
@@ -108,7 +108,7 @@ def screen(
     }
     directory.check_usable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with directory.locked(folder):
+    with locks.locked(folder):
         directory.open_run(folder, record)
         _fill(model, made, columns, tasks, folder, batch_size, seed, progress)
         if directory.read_record(folder).get("finished") is None:
