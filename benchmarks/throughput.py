@@ -6,7 +6,7 @@ The audit is the default one of the bundled miniature, with captions, from tar s
 rows: listing, reading and decoding in processes, autoencoder, text encoder, draws, rows, files. The network alone makes
 the very same calls, both conditions together: 8 denoised draws, and one value with the products of 4 probes, on points,
 conditions and noise that lie in memory. Both run on the same number of threads, the network before, in the middle of
-and after the audit, since machines are noisy; where others use the processor too, the ratio of processor seconds
+and after the audit, and the median counts, since machines are noisy; where others use the processor too, the ratio of processor seconds
 (readers included) is the one to trust. Expected: 92 to 96 %; reading takes a core's 1 to 2 ms a picture, the network
 some 30.
 """
@@ -138,8 +138,8 @@ def main() -> None:
         seconds = time.perf_counter() - started - paused
         used = processor_seconds() - used - paused_used
     rates.append(alone())
-    rate = statistics.mean(one.wall for one in rates)
-    rate_used = statistics.mean(one.processor for one in rates)
+    rate = statistics.median(one.wall for one in rates)
+    rate_used = statistics.median(one.processor for one in rates)
     result = {
         "command": "python benchmarks/throughput.py",
         "pictures": settings.pictures,
