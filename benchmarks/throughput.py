@@ -5,10 +5,10 @@
 The audit is the default one of the bundled miniature, with captions, from tar shards of 20,000 pictures to committed
 rows: listing, reading and decoding in processes, autoencoder, text encoder, draws, rows, files. The network alone makes
 the very same calls, both conditions together: 8 denoised draws, and one value with the products of 4 probes, on points,
-conditions and noise that lie in memory. Both run on the same number of threads, the network before, in the middle of
-and after the audit, and the median counts, since machines are noisy; where others use the processor too, the ratio of processor seconds
-(readers included) is the one to trust. Expected: 92 to 96 %; reading takes a core's 1 to 2 ms a picture, the network
-some 30.
+conditions and noise that lie in memory. Both run on the same number of threads. Machines are noisy, so the network is
+measured before, several times amid and after the audit, and the median counts; where others use the processor too, the
+ratio of processor seconds (readers included) is the one to trust. Expected: 92 to 96 %; reading takes a core's 1 to 2
+ms a picture, the network some 30.
 """
 
 import argparse
