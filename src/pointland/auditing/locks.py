@@ -33,7 +33,7 @@ def locked(folder: Path, share: tuple[int, int] | None = None) -> Iterator[None]
         if share is not None:
             held.enter_context(_lock(folder, f".lock-{share[0]}-of-{share[1]}"))
         else:
-            for stale in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp"), *folder.glob(".lock-*")]:
+            for stale in [*half_written(folder), *folder.glob(".lock-*")]:
                 stale.unlink()
         yield
 
@@ -60,6 +60,24 @@ def check_free(folder: Path, *, shared: bool = False) -> None:
     if (folder / ".lock").exists():
         with _lock(folder, ".lock", shared=shared, mark=False):
             pass
+
+
+def in_use(folder: Path) -> bool:
+    """Say whether a process has the run's lock, as far as this machine can tell; a run that is read-only will do."""
+    lock = folder / ".lock"
+    if not lock.exists():
+        return False
+    with lock.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def half_written(folder: Path) -> list[Path]:
+    """Return the temporary files in a run, right only while somebody writes."""
+    return [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointland.auditing.rows import NO_VALUE, portable
+from pointland.auditing.sampling import encode, sample_at_random
+from pointland.auditing.tasks import tasks_of
 from pointland.data.item import Item
 from pointland.data.picture import Picture, UnreadablePicture
 from pointland.data.source import Images, Source, pictures
@@ -194,7 +196,9 @@ def choose_sigma(
     """
     if how not in get_args(How):
         raise ValueError(f"a scale is chosen by one of {', '.join(get_args(How))}, not by {how!r}")
-    x, keys = _sample(model, open_source(images, captions=captions), SAMPLE[how], batch_size, seed)
+    tasks = tasks_of(images, captions)
+    found = sample_at_random(tasks, model.codec.size, SAMPLE[how], seed)
+    x, keys = check_encoded(encode(model.codec, found, batch_size)), [picture.sha256 for picture in found]
     denoise, size = model.unconditional, float((x - x.mean(0)).square().mean().sqrt())
     if how == "resolution":
         ranked = sweep(denoise, x, keys, candidates(model.levels), seed=seed, batch_size=batch_size)
@@ -280,25 +284,6 @@ def _points(
             f"none of the {len(failed)} pictures can be read; the last reason was {list(failed.values())[-1]}"
         )
     return keys, np.stack(points), failed
-
-
-def _sample(
-    model: Model, source: Source, n: int, batch_size: int, seed: int
-) -> tuple[Float[Tensor, "b *event"], list[str]]:
-    """Encode a sample of the pictures that can be read."""
-    items = source.items()
-    order = np.random.default_rng(seed).permutation(len(items)).tolist()
-    found: list[Picture] = []
-    for _, opened in pictures(source, [items[i] for i in order], model.codec.size):
-        if isinstance(opened, Picture):
-            found.append(opened)
-        if len(found) == n:
-            break
-    if not found:
-        raise ValueError(f"none of the {len(items)} pictures can be read")
-    pixels = torch.from_numpy(np.stack([picture.pixels for picture in found]))
-    x = torch.cat([check_encoded(model.codec.encode(part)) for part in torch.split(pixels, batch_size)])
-    return x, [picture.sha256 for picture in found]
 
 
 def _number(value: Tensor | np.floating | float) -> float | None:

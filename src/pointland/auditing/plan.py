@@ -36,12 +36,10 @@ class Cost:
 
     Attributes:
         n_items: Pictures, reference included.
-        n_shards: Parts that will be written.
         forwards: Network forward passes for one captioned picture, a Jacobian product counted as one more.
     """
 
     n_items: int
-    n_shards: int
     forwards: int
 
 
@@ -104,7 +102,7 @@ def cost(model: Model, metrics: Sequence[Metric], n_items: int) -> Cost:
                 pass  # no call of their own
             case _:
                 forwards += round(metric.forwards(conditions)) if hasattr(metric, "forwards") else 0
-    return Cost(n_items, -(-n_items // tasks.SHARD), forwards)
+    return Cost(n_items, forwards)
 
 
 def seen_from(out: Path, source: str | None) -> str | None:

@@ -2,11 +2,17 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from pointland.auditing import local
 from pointland.auditing.tasks import REQUEST, Task, Tasks
 from pointland.data.picture import Picture, UnreadablePicture
 from pointland.data.readers import Readers, Request
 from pointland.data.source import in_order
+from pointland.model import Codec
 
 
 def sample(
@@ -51,3 +57,20 @@ def sample(
     if not found:
         raise ValueError(f"none of the {len(order)} pictures can be read; the last reason was {why}")
     return found
+
+
+def sample_at_random(
+    tasks: Tasks, size: tuple[int, int], n: int, seed: int, *, among: int | None = None, readers: int | None = None
+) -> list[Picture]:
+    """Return a random sample of the pictures that can be read, of the first ``among`` only if that is given.
+
+    The reference's pictures are the last ones. Errors as in :func:`sample`.
+    """
+    order = np.random.default_rng(seed).permutation(len(tasks) if among is None else among).tolist()
+    return [picture for _, picture in sample(tasks, size, order, n, readers=readers)]
+
+
+def encode(codec: Codec, found: Sequence[Picture], batch_size: int) -> Float[Tensor, "n *event"]:
+    """Return the points of pictures in model space, encoded so many at a time; NaN for one that overflows."""
+    images = torch.from_numpy(np.stack([picture.pixels for picture in found]))
+    return torch.cat([codec.encode(part) for part in torch.split(images, batch_size)])

@@ -12,7 +12,7 @@ from pointland.auditing import plan
 from pointland.auditing.batches import BatchSize, is_out_of_memory
 from pointland.auditing.extras import extra_metrics
 from pointland.auditing.plan import Choice
-from pointland.auditing.sampling import sample
+from pointland.auditing.sampling import encode, sample_at_random
 from pointland.auditing.scoring import score_batch
 from pointland.auditing.tasks import Tasks
 from pointland.data.picture import Picture
@@ -72,11 +72,11 @@ def settle(
         ValueError: If no picture of a sample can be read, or the model does not denoise: then its scheduler is not the
             one it was trained with, or its prediction type is wrong.
     """
-    found = _sample(model, tasks, len(tasks), SAMPLE, seed, readers)
+    found = sample_at_random(tasks, model.codec.size, SAMPLE, seed, readers=readers)
     among = len(tasks.items["audited"])
     sampled = None
     if screen is not None and not (screened_earlier is not None and screened_earlier["share"] == screen):
-        sampled = _sample(model, tasks, among, sample_size(among), seed, readers)
+        sampled = sample_at_random(tasks, model.codec.size, sample_size(among), seed, among=among, readers=readers)
     batch = BatchSize(batch_size, "cpu")
     while True:
         try:
@@ -116,7 +116,7 @@ def _scale(
     seed: int,
 ) -> tuple[float, dict[str, Any], str]:
     """Choose sigma where it is to be chosen, and check that the model denoises there; return it with its record."""
-    x, keys = _encoded(model, found, batch_size), [picture.sha256 for picture in found]
+    x, keys = encode(model.codec, found, batch_size), [picture.sha256 for picture in found]
     fine = encoded(x)
     if not bool(fine.any()):
         raise ValueError(f"of no picture of a sample is there a point to start from: {OVERFLOW}")
@@ -202,17 +202,6 @@ def _check_reading(model: Model, x: Tensor, keys: Sequence[str], *, seed: int, b
             f"the model does not denoise: at sigma {sigma:.4g} it keeps {share:.2g} of the noise, where a denoiser "
             "keeps nearly 0; check prediction_type and the betas in scheduler_config.json"
         )
-
-
-def _sample(model: Model, tasks: Tasks, among: int, n: int, seed: int, readers: int | None) -> list[Picture]:
-    """Read a random sample of the first ``among`` pictures, of which the reference's are the last."""
-    order = np.random.default_rng(seed).permutation(among).tolist()
-    return [picture for _, picture in sample(tasks, model.codec.size, order, n, readers=readers)]
-
-
-def _encoded(model: Model, found: Sequence[Picture], batch_size: int) -> Tensor:
-    images = torch.from_numpy(np.stack([picture.pixels for picture in found]))
-    return torch.cat([model.codec.encode(part) for part in torch.split(images, batch_size)])
 
 
 def _numbers(values: Tensor) -> list[float | None]:

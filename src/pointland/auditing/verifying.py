@@ -4,7 +4,6 @@ Parquet keeps a checksum of each page, so a flipped bit that changes a value is 
 the command of the audit then makes it again, and nothing else.
 """
 
-import fcntl
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 
 from pointland.auditing.directory import check_pictures, read_run
 from pointland.auditing.listing import Dealt, against_listing
+from pointland.auditing.locks import half_written, in_use
 from pointland.auditing.parts import DamagedPart, Part, Shape, parts_in, read_part
 
 HEX = re.compile("[0-9a-f]{64}")
@@ -191,21 +191,8 @@ def _missing(there: set[int], shape: Shape, finished: bool) -> Iterator[Finding]
 
 def _clean(folder: Path) -> Check:
     """Look for temporary files, which are right only while somebody writes."""
-    if _in_use(folder):
+    if in_use(folder):
         return Check(CLEAN, "a process is working in the run", skipped=True)
-    leftovers = [path.relative_to(folder).as_posix() for path in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp"))]
+    leftovers = [path.relative_to(folder).as_posix() for path in half_written(folder)]
     todo = "delete it, or repeat the command of the audit, which does"
     return Check(CLEAN, "temporary files", tuple(Finding(f"{name} was left by a crash", todo) for name in leftovers))
-
-
-def _in_use(folder: Path) -> bool:
-    """Say whether a process has the run's lock, as far as this machine can tell."""
-    lock = folder / ".lock"
-    if not lock.exists():
-        return False
-    with lock.open("rb") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False

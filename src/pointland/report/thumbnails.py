@@ -93,8 +93,10 @@ def thumbnail(data: bytes | UnreadablePicture, side: int, limit: int) -> str | N
 
     ``None`` if it cannot be read. A tiny picture keeps its own pixels, without loss if that fits.
     """
+    if isinstance(data, UnreadablePicture):
+        return None
     try:
-        with Image.open(io.BytesIO(data if isinstance(data, bytes) else b"")) as opened:
+        with Image.open(io.BytesIO(data)) as opened:
             native = min(opened.size)
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
