@@ -209,7 +209,16 @@ def test_a_damaged_header_in_the_middle_is_not_the_end(tmp_path: Path) -> None:
     assert "damaged after 1,024 bytes" in faults(items)["a.tar"]
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", gzip.compress(b"x"), tar_bytes([]), tar_bytes([("a.txt", b"")])])
+NO_PICTURES = {
+    "empty": b"",
+    "garbage": b"garbage",
+    "compressed": gzip.compress(b"x"),
+    "no members": tar_bytes([]),
+    "a text": tar_bytes([("a.txt", b"")]),
+}
+
+
+@pytest.mark.parametrize("data", NO_PICTURES.values(), ids=NO_PICTURES)  # bytes as names would hold gzip's clock
 def test_archives_without_any_picture_are_an_error(tmp_path: Path, data: bytes) -> None:
     for name in ("0.tar", "1.tar"):
         (tmp_path / name).write_bytes(data)
