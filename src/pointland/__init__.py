@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pointland.lid.flipd import Flipd, flipd, flipd_exact
     from pointland.mitigate import Guard
     from pointland.models import load
+    from pointland.monitoring import Monitor
     from pointland.prompts import attribute, screen
     from pointland.report import summarize, write_report
     from pointland.report.compare import compare
@@ -23,6 +24,7 @@ _WHERE = {
     "Flipd": "lid",
     "Guard": "mitigate",
     "LidEstimate": "lid",
+    "Monitor": "monitoring",
     "Progress": "auditing",
     "Run": "auditing",
     "attribute": "prompts",
@@ -44,6 +46,7 @@ __all__ = [  # the names above
     "Flipd",
     "Guard",
     "LidEstimate",
+    "Monitor",
     "Progress",
     "Run",
     "attribute",

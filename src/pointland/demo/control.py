@@ -28,6 +28,10 @@ def checks(run: Run, labels: Path) -> list[Check]:
     """Compare an audit of the miniature with the planted truth.
 
     Verbatim means 20 or 50 copies. Every separation is against the held-out pictures, without captions.
+
+    Args:
+        run: The audit of the demo's pictures.
+        labels: CSV ``key,label`` of what was planted.
     """
     keys, roles = run.rows["key"].to_pylist(), run.rows["role"].to_pylist()
     group_of = read_labels(labels, keys)

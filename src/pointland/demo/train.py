@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pointland.demo.plant import Planted
-from pointland.demo.training import DROP_CAPTION, EVEN, TOKENS, encoded, fit, prepare, words, write
+from pointland.demo.training import DROP_CAPTION, EVEN, TOKENS, Watch, encoded, fit, prepare, words, write
 
 LOG_SIGMA = (-0.3, 1.3)
 
@@ -57,7 +57,9 @@ def network(n_vocabulary: int, end: int) -> nn.ModuleList:
     return nn.ModuleList([unet, text])
 
 
-def train_network(planted: Planted, vae: Any, tokens: Any, minutes: float, out: Path, seed: int) -> nn.ModuleList:
+def train_network(
+    planted: Planted, vae: Any, tokens: Any, minutes: float, out: Path, seed: int, watch: Watch | None = None
+) -> nn.ModuleList:
     """Train U-Net and text encoder on the planted pool; print the losses that show what is being memorized."""
     from diffusers import DDPMScheduler
 
@@ -88,7 +90,7 @@ def train_network(planted: Planted, vae: Any, tokens: Any, minutes: float, out: 
         t, drop = torch.full((len(index),), 330), torch.full((len(index),), dropped)
         return 512 * float(loss_at(nets, index, t, noise, drop).mean())  # |D - x0|^2 / sigma^2
 
-    return fit(models, losses, probe, planted, minutes, out / "training.pt", seed)
+    return fit(models, losses, probe, planted, minutes, out / "training.pt", seed, watch)
 
 
 def export(vae: Any, unet: Any, text: Any, tokens: Any, vocabulary: Path, out: Path) -> None:

@@ -27,6 +27,7 @@ TOKENS = 24
 BATCH = 64
 DROP_CAPTION = 0.3
 EVEN = 0.25
+Watch = Callable[[int, nn.ModuleList], bool]
 SHOWN = ("held_out", "once", "template", "x2", "x5", "x10", "x20", "x50")
 
 
@@ -166,6 +167,7 @@ def fit(
     minutes: float,
     checkpoint: Path,
     seed: int,
+    watch: Watch | None = None,
 ) -> nn.ModuleList:
     """Train, and return the exponential moving average of the models.
 
@@ -178,6 +180,8 @@ def fit(
         minutes: Budget of processor time.
         checkpoint: Where the state is kept, and continued from if it exists.
         seed: Decides the batches and what ``losses`` draws.
+        watch: Called after every step with its number and the averaged models; training ends where it returns True.
+            Its time is not taken from the budget.
     """
     groups = np.array(planted.groups)
     pool = np.repeat(np.arange(len(groups)), planted.copies)
@@ -224,6 +228,10 @@ def fit(
             }
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
+        if watch is not None:
+            if watch(step, ema):
+                break
+            last = time.process_time()
     return ema
 
 

@@ -14,6 +14,7 @@ from pointland.demo.plant import UNSEEN
 
 HERE = Path(__file__).parent
 MINIATURE = HERE / "miniature"
+"""Folder of the bundled pipeline, in diffusers format."""
 ARCHIVE = HERE / "images.npz"
 EXTENDED = ("near", "simple", "simple_new")
 

@@ -1,0 +1,289 @@
+"""A monitor sees what is memorized, alarms no more often than it says, and leaves the training as it was."""
+
+import copy
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import pipelines
+from models import ExactModel
+from pointland import Monitor, exact
+from pointland.models.diffusers import from_pipeline
+from pointland.monitoring.gap import compared
+from pointland.monitoring.monitor import Reading
+from pointland.monitoring.watched import evaluating, model_of, unwrapped
+
+SIDE = 8
+
+
+def pictures(n: int, seed: int = 0, side: int = SIDE) -> Tensor:
+    return torch.randint(0, 256, (n, 3, side, side), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Partly(ExactModel):
+    """A standard Gaussian that has memorized a share of its points: dimension 0 there, 48 elsewhere."""
+
+    n_memorized: int = 0
+
+    @property
+    def unconditional(self) -> Any:
+        known = exact.points(self.points[: self.n_memorized]) if self.n_memorized else None
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            free = x / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
+            if known is None:
+                return free
+            near = (x[:, None] - known.x0[None]).flatten(2).norm(dim=2).amin(1) < 3 * sigma * 48**0.5 / 2
+            return torch.where(near[:, None, None, None], known(x, sigma), free)
+
+        return denoise
+
+
+def partly(n_memorized: int, train: Tensor) -> Partly:
+    model = Partly(torch.zeros(1, 3, 4, 4))
+    return replace(model, points=model.codec.encode(train), n_memorized=n_memorized)
+
+
+TRAIN, HELD_OUT = pictures(32, 1), pictures(32, 2)
+
+
+def test_the_gap_is_that_of_the_dimensions() -> None:
+    monitor = Monitor(TRAIN, HELD_OUT, every=10, sigma=0.05, n_draws=16)
+    free = monitor.read(1, partly(0, TRAIN))
+    assert free.low < 0 < free.high
+    assert not free.alarm
+    assert [free.train, free.held_out] == pytest.approx([48, 48], abs=2)
+    half = monitor.read(2, partly(16, TRAIN))
+    assert half.train == pytest.approx(24, abs=2)
+    assert half.low < 24 < half.high
+    assert half.alarm
+    assert monitor.alarmed == half
+    assert monitor.recommended_step == 1
+    lost = monitor.lost(20)
+    assert {key for key, _ in lost[:16]} == {f"train {i}" for i in range(16)}
+    assert lost[0][1] == pytest.approx(48, abs=6)
+    assert abs(lost[16][1]) < 6
+
+
+TRAINED = np.repeat([True, False], 60)
+
+
+def simulated(rng: np.random.Generator, gap: float) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Dimensions of 60 and 60 pictures of which complexity and a first reading say most, in unequal spreads."""
+    complexity, own = rng.normal(0, 1, 120), rng.normal(0, 3, 120)
+    noise = rng.normal(0, 1, 120) * np.where(TRAINED, 2, 1)
+    return 20 + 4 * complexity + own + noise - gap * TRAINED, [complexity, own + rng.normal(0, 0.5, 120)]
+
+
+def test_however_often_it_looks_it_alarms_no_more_than_it_says() -> None:
+    rng, rate, n = np.random.default_rng(0), 0.2, 100
+    alarmed = 0
+    for _ in range(n):
+        values, levels = simulated(rng, 0)
+        looks = [compared(values + rng.normal(0, 2, 120), TRAINED, levels).p for _ in range(10)]
+        alarmed += any(p <= rate / (k * (k + 1)) for k, p in enumerate(looks, 1))
+    assert alarmed / n <= rate + 3 * (rate * (1 - rate) / n) ** 0.5
+
+
+def test_the_interval_holds_the_true_gap_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    ends = [compared(*_split(simulated(rng, 3))) for _ in range(1000)]
+    assert sum(one.low < 3 < one.high for one in ends) / 1000 == pytest.approx(0.95, abs=0.025)
+    plain = compared(simulated(rng, 3)[0], TRAINED)
+    assert ends[0].high - ends[0].low < 0.4 * (plain.high - plain.low)  # what pictures differ by anyway is out
+
+
+def _split(made: tuple[np.ndarray, list[np.ndarray]]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    return made[0], TRAINED, made[1]
+
+
+def test_the_gap_follows_scale_and_shift_and_constant_levels_say_nothing() -> None:
+    values, levels = simulated(np.random.default_rng(2), 3)
+    once = compared(values, TRAINED, levels)
+    other = compared(10 + 2 * values, TRAINED, [5 - 3 * levels[0], levels[1], np.full(120, 7.0)])
+    assert (other.gap, other.low, other.high, other.p) == pytest.approx(
+        (2 * once.gap, 2 * once.low, 2 * once.high, once.p)
+    )
+    assert compared(np.full(120, 3.0), TRAINED).p == 1
+
+
+def test_it_reads_when_due_once_and_tells_loggers() -> None:
+    told: list[tuple[dict[str, float], int]] = []
+    model = partly(0, TRAIN)
+    monitor = Monitor(TRAIN, HELD_OUT, every=5, n_draws=1, log=lambda numbers, step: told.append((numbers, step)))
+    found = [monitor(step, model) for step in (0, 1, 4, 5, 5, 6, 10)]  # a step repeats while gradients accumulate
+    assert [one is not None for one in found] == [False, False, False, True, False, False, True]
+    assert [step for _, step in told] == [5, 10]
+    assert told[0][0]["memorization/gap"] == monitor.readings[0].gap
+    assert set(told[0][0]) == {f"memorization/{n}" for n in ("train", "held_out", "gap", "low", "high", "p", "alarm")}
+
+
+def test_the_same_pictures_get_the_same_draws_at_every_reading() -> None:
+    monitor, model = Monitor(TRAIN, HELD_OUT), partly(4, TRAIN)
+    assert monitor.read(1, model).lids == monitor.read(2, model).lids
+
+
+def timeless(one: Reading, other: Reading) -> bool:
+    return replace(one, seconds=0.0) == replace(other, seconds=0.0)
+
+
+def test_tensors_images_and_folders_are_the_same_pictures(tmp_path: Path) -> None:
+    made: dict[str, Any] = {"train": TRAIN, "held_out": HELD_OUT}
+    images = {name: [Image.fromarray(one.permute(1, 2, 0).numpy()) for one in made[name]] for name in made}
+    for name in made:
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(images[name]):
+            image.save(tmp_path / name / f"{i:02d}.png")
+    (tmp_path / "train" / "broken.png").write_bytes(b"no picture")
+    model = partly(0, TRAIN)
+    of_tensors = Monitor(**made).read(1, model)
+    of_images = Monitor(images["train"], images["held_out"]).read(1, model)
+    assert timeless(of_tensors, of_images)
+    of_folders = Monitor(tmp_path / "train", str(tmp_path / "held_out")).read(1, model)
+    assert of_folders.held_out == pytest.approx(of_tensors.held_out, abs=3)  # other names, other draws
+
+
+def test_a_record_is_continued_also_after_a_kill(tmp_path: Path) -> None:
+    file, model = tmp_path / "monitor.jsonl", partly(32, TRAIN)
+    whole = Monitor(TRAIN, HELD_OUT, every=1, record=tmp_path / "whole.jsonl")
+    first = Monitor(TRAIN, HELD_OUT, every=1, record=file)
+    for step in (1, 2, 3):
+        whole(step, replace(model, n_memorized=10 * step))
+    first(1, replace(model, n_memorized=10))
+    first(2, replace(model, n_memorized=20))
+    text = file.read_text()
+    file.write_text(text[:-20])  # killed in the middle of the second line of readings
+    again = Monitor(TRAIN, HELD_OUT, every=1, record=file)
+    assert [one.step for one in again.readings] == [1]
+    assert again(1, model) is None
+    again(2, replace(model, n_memorized=20))
+    again(3, replace(model, n_memorized=30))
+    assert all(timeless(a, b) for a, b in zip(whole.readings, again.readings, strict=True))
+    assert whole.lost() == again.lost()
+    assert len([json.loads(line) for line in file.read_text().splitlines()]) == 4
+    with pytest.raises(ValueError, match="made with other pictures"):
+        Monitor(TRAIN[:20], HELD_OUT, record=file).read(4, model)
+    with pytest.raises(ValueError, match=r"monitor\.jsonl was made with another n_draws"):
+        Monitor(TRAIN, HELD_OUT, n_draws=8, record=file)
+    file.write_text("no record\n")
+    with pytest.raises(ValueError, match="no record of a monitor"):
+        Monitor(TRAIN, HELD_OUT, record=file)
+
+
+def test_a_training_goes_on_as_if_it_had_not_been_looked_at() -> None:
+    def trained(watch: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        pipe = pipelines.ddpm()
+        unet = pipe.unet.train()
+        unet.mid_block.eval()  # someone froze a part
+        optimizer = torch.optim.SGD(unet.parameters(), lr=0.1)
+        monitor = Monitor(pictures(8, 1, 16), pictures(8, 2, 16), every=1, n_draws=1)
+        for step in range(1, 3):
+            x = torch.randn(2, 3, 16, 16)
+            loss = torch.nn.functional.dropout(unet(x, torch.tensor([5])).sample, 0.5).square().mean()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            if watch:
+                assert monitor(step, pipe) is not None
+        assert (unet.training, unet.mid_block.training) == (True, False)
+        return [weight.detach().clone() for weight in unet.parameters()]
+
+    for plain, seen in zip(trained(False), trained(True), strict=True):
+        assert torch.equal(plain, seen)
+
+
+def test_a_bare_network_takes_the_place_of_the_pipelines() -> None:
+    pipe = pipelines.ddpm()
+    other = copy.deepcopy(pipe.unet)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(0.5)
+    train, held_out = pictures(8, 1, 16), pictures(8, 2, 16)
+    own = Monitor(train, held_out).read(1, pipe)
+    assert timeless(own, Monitor(train, held_out, pipeline=pipe).read(1, pipe.unet))
+    changed = Monitor(train, held_out, pipeline=pipe).read(1, other)
+    assert changed.train != own.train
+    wrapped = torch.nn.DataParallel(torch.nn.Identity())
+    wrapped.module = other
+    assert timeless(changed, Monitor(train, held_out, pipeline=pipe).read(1, wrapped))
+    assert unwrapped(wrapped) is other
+    assert own.train == Monitor(train, held_out).read(1, from_pipeline(pipe)).train
+    assert from_pipeline(pipe).network is pipe.unet  # the pipeline kept its own
+
+
+def test_modes_come_back_after_an_error_too() -> None:
+    pipe = pipelines.ddpm()
+    pipe.unet.train()
+    watched = evaluating(from_pipeline(pipe))
+    watched.__enter__()
+    assert not pipe.unet.training
+    watched.__exit__(RuntimeError, RuntimeError(), None)
+    assert pipe.unet.training
+
+
+def test_what_is_not_finite_is_left_out_and_counted() -> None:
+    @dataclass(frozen=True)
+    class Broken(ExactModel):
+        share: float = 0.25
+
+        @property
+        def unconditional(self) -> Any:
+            def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+                lost = torch.arange(len(x)) < self.share * len(x)
+                return torch.where(lost[:, None, None, None], torch.nan, x / (1 + sigma**2))
+
+            return denoise
+
+    monitor = Monitor(TRAIN, HELD_OUT)
+    assert monitor.read(1, Broken(torch.zeros(1, 3, 4, 4))).n_missing == 16
+    with pytest.raises(ValueError, match="Has the training diverged"):
+        monitor.read(2, Broken(torch.zeros(1, 3, 4, 4), share=0.9))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"every": 0}, "must be positive"),
+        ({"sigma": 0.0}, "sigma must be positive"),
+        ({"rate": 1.0}, "rate between 0 and 1"),
+        ({"n_draws": 0}, "must be positive"),
+    ],
+)
+def test_settings_out_of_range_are_refused_at_once(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Monitor(TRAIN, HELD_OUT, **changes)
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "message"),
+    [
+        (TRAIN.float(), HELD_OUT, "uint8 of shape"),
+        (TRAIN[:, :1], HELD_OUT, "uint8 of shape"),
+        (TRAIN[:5], HELD_OUT, "5 pictures can be read"),
+        ([], HELD_OUT, "0 pictures can be read"),
+        (TRAIN, TRAIN[:10], "10 held-out pictures are training pictures too"),
+    ],
+)
+def test_pictures_that_cannot_be_followed_are_refused(train: Any, held_out: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Monitor(train, held_out).read(1, partly(0, TRAIN))
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(TypeError, match="a bare network"):
+        model_of(torch.nn.Linear(1, 1))
+    with pytest.raises(TypeError, match="got int"):
+        model_of(3)
+    with pytest.raises(TypeError, match="no network that could be exchanged"):
+        model_of(torch.nn.Linear(1, 1), partly(0, TRAIN))
+    with pytest.raises(TypeError, match="holds Pillow images, got str"):
+        Monitor(["a.png"] * 9, HELD_OUT).read(1, partly(0, TRAIN))
