@@ -5,9 +5,9 @@
 
 For every training of ``monitor_training.py``, at every snapshot:
 
-- the monitor reads 128 pictures of the training stream (drawn as batches are, so that a picture repeated 50 times is 50
-  times as likely) against 128 pictures never trained on; from the readings at every 100 steps those at 200, 500 and
-  1,000 are derived, each with its own alarm;
+- the monitor reads 256 pictures of the training stream (drawn as batches are, so that a picture repeated 50 times is 50
+  times as likely; each once) against 256 pictures never trained on; from the readings at every 100 steps those at 200,
+  500 and 1,000 are derived, each with its own alarm;
 - samples are asked for by the captions of the most repeated pictures (4 each), without a caption (64), and, as
   controls, by the captions of 100 pictures never trained on. A copy is a sample whose calibrated distance to its
   picture (Carlini et al. 2023) is below that of every control of the whole training: so nothing that comes by chance
@@ -31,12 +31,16 @@ from pointland.demo.plant import Planted, plant
 from pointland.demo.train import network, train_network
 from pointland.extraction.comparing import NEIGHBORS
 from pointland.extraction.sampling import sample
+from pointland.lid.scale import PAPER_SIGMA
+from pointland.metrics.png_size import png_bytes
 from pointland.model import Model
 from pointland.monitoring import Monitor, Reading
+from pointland.monitoring.reading import reading_of
 
 PROBES, CONTROLS, PER_CAPTION, FREE = 256, 100, 4, 64
 PERIODS = (100, 200, 500, 1000)
-SIGMAS = (0.5, 1.0, 2.0)
+SIGMAS = (round(PAPER_SIGMA, 3), 1.0)
+ASKED_FROM = 500  # before, a network gives no pictures yet
 
 
 def pictures(planted: Planted, places: np.ndarray) -> torch.Tensor:
@@ -53,7 +57,7 @@ def sides(planted: Planted, seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def distances(model: Model, planted: Planted, places: np.ndarray, draws: int) -> np.ndarray:
-    """Ask by the captions of these pictures; return each sample's calibrated distance to its picture, ``(n, draws)``."""
+    """Ask by the captions of these pictures; return each sample's calibrated distance to it, ``(n, draws)``."""
     captions, keys = [planted.captions[i] for i in places], [str(i) for i in places]
     shape = torch.zeros(len(places), 8, 8, 8)
     found = []
@@ -86,12 +90,15 @@ def watched(folder: Path, planted: Planted, seed: int) -> dict[str, Any]:
         sigma: Monitor(pictures(planted, train), pictures(planted, held_out), every=100, sigma=sigma)
         for sigma in SIGMAS
     }
+    complexity = np.log([float(png_bytes(one)) for one in pictures(planted, np.r_[train, held_out]).numpy()])
     looks: list[dict[str, Any]] = []
     for file in sorted((folder / "snapshots").glob("*.pt")):
         nets.load_state_dict({name: value.float() for name, value in torch.load(file, weights_only=True).items()})
         model, step = model_of(nets, vae, tokens, scheduler), int(file.stem)
         for monitor in monitors.values():
             monitor(step, model)
+        if step < ASKED_FROM:
+            continue
         with torch.no_grad():
             free = sample(
                 model, torch.zeros(FREE, 8, 8, 8), [], [f"free {i}" for i in range(FREE)], "free", 0, sigma=1.0
@@ -123,16 +130,21 @@ def watched(folder: Path, planted: Planted, seed: int) -> dict[str, Any]:
         "bound": round(bound, 3),
         "first_copy": next((look["step"] for look in copies if look["pictures"]), None),
         "half_copies": next((look["step"] for look in copies if look["captioned"] >= 0.5), None),
-        "alarm": {f"{s:g}": {str(e): alarm(m.readings, e, m.rate) for e in PERIODS} for s, m in monitors.items()},
+        "alarm": {
+            f"{s:g}": {str(e): alarm(m.readings, complexity, e, m.rate) for e in PERIODS} for s, m in monitors.items()
+        },
         "copies": copies,
         "readings": {f"{sigma:g}": [shown(one) for one in monitor.readings] for sigma, monitor in monitors.items()},
     }
 
 
-def alarm(readings: list[Reading], every: int, rate: float) -> int | None:
+def alarm(readings: list[Reading], complexity: np.ndarray, every: int, rate: float) -> int | None:
     """Return the step at which a monitor that reads so seldom alarms."""
-    kept = [one for one in readings if one.step % every == 0]
-    return next((one.step for k, one in enumerate(kept, 1) if one.p <= rate / (k * (k + 1))), None)
+    kept: list[Reading] = []
+    for one in readings:
+        if one.step % every == 0:
+            kept.append(reading_of(one.step, one.lids, complexity, kept, rate))
+    return next((one.step for one in kept if one.alarm), None)
 
 
 def shown(reading: Reading) -> dict[str, float]:

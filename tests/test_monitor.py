@@ -2,9 +2,11 @@
 
 import copy
 import json
+import runpy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,11 +15,15 @@ from PIL import Image
 from torch import Tensor
 
 import pipelines
+from commands import pointland
 from models import ExactModel
 from pointland import Monitor, exact
 from pointland.models.diffusers import from_pipeline
+from pointland.monitoring.checkpoints import checkpoints
+from pointland.monitoring.drawing import as_svg
 from pointland.monitoring.gap import compared
-from pointland.monitoring.monitor import Reading
+from pointland.monitoring.lightning import callback
+from pointland.monitoring.reading import Reading
 from pointland.monitoring.watched import evaluating, model_of, unwrapped
 
 SIDE = 8
@@ -287,3 +293,116 @@ def test_what_is_no_model_is_refused() -> None:
         model_of(torch.nn.Linear(1, 1), partly(0, TRAIN))
     with pytest.raises(TypeError, match="holds Pillow images, got str"):
         Monitor(["a.png"] * 9, HELD_OUT).read(1, partly(0, TRAIN))
+
+
+def test_lightnings_trainer_calls_it(tmp_path: Path) -> None:
+    lightning = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed")
+    pipe = pipelines.ddpm()
+    logged: list[tuple[dict[str, float], int | None]] = []
+
+    class Logger(lightning.loggers.logger.DummyLogger):  # type: ignore[name-defined,misc]
+        def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+            logged.append((metrics, step))
+
+    class Training(lightning.LightningModule):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.unet = pipe.unet
+
+        def training_step(self, batch: Tensor, _: int) -> Tensor:
+            loss: Tensor = self.unet(batch, 5).sample.square().mean()
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+    monitor = Monitor(pictures(8, 1, 16), pictures(8, 2, 16), every=2, n_draws=1)
+    batches = torch.utils.data.DataLoader(torch.randn(12, 3, 16, 16), batch_size=2)  # type: ignore[arg-type,var-annotated]
+    lightning.Trainer(
+        max_epochs=1,
+        accumulate_grad_batches=2,
+        callbacks=[callback(monitor, lambda module: pipe)],
+        logger=Logger(),
+        log_every_n_steps=1,
+        default_root_dir=tmp_path,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    ).fit(Training(), batches)
+    assert [one.step for one in monitor.readings] == [2]  # three steps of two batches
+    assert [(numbers["memorization/gap"], step) for numbers, step in logged if "memorization/gap" in numbers] == [
+        (monitor.readings[0].gap, 2)
+    ]
+
+
+def test_checkpoints_are_read_by_step_and_the_record_is_continued(tmp_path: Path) -> None:
+    for name, seed in (("train", 1), ("held_out", 2)):
+        (tmp_path / name).mkdir()
+        for i, one in enumerate(pictures(8, seed, 16)):
+            Image.fromarray(one.permute(1, 2, 0).numpy()).save(tmp_path / name / f"{i}.png")
+    base = pipelines.ddpm()
+    base.save_pretrained(tmp_path / "base")
+    runs = tmp_path / "runs"
+    for step in (1000, 200):
+        pipelines.ddpm(seed=step).save_pretrained(runs / f"checkpoint-{step}")
+    later = tmp_path / "later" / "checkpoint-3000"
+    pipelines.ddpm(seed=3).unet.save_pretrained(later / "unet")  # as a training script leaves it
+    out = tmp_path / "out"
+    options = ["--train", tmp_path / "train", "--held-out", tmp_path / "held_out", "-o", out]
+    shown, refused, again = pointland(
+        ["monitor", runs, *options],
+        ["monitor", runs, later, *options],
+        ["monitor", runs, later, *options, "--model", tmp_path / "base"],
+    )
+    assert shown.code == 0, shown.err
+    assert shown.out.index("200") < shown.out.index("1,000")
+    assert (refused.code, "--model" in refused.err) == (2, True)
+    assert again.code == 0, again.err
+    ElementTree.fromstring((out / "monitor.svg").read_text())
+    second = (out / "monitor.jsonl").read_text()
+    steps = [json.loads(line).get("step") for line in second.splitlines()]
+    assert steps == [None, 200, 1000, 3000]
+    network = from_pipeline(pipelines.ddpm(seed=3))
+    alone = Monitor(tmp_path / "train", tmp_path / "held_out").read(3000, network)
+    assert json.loads(second.splitlines()[-1])["train"] == pytest.approx(alone.train)
+
+
+def test_the_example_trains_and_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seed in (("train", 1), ("held_out", 2)):
+        (tmp_path / name).mkdir()
+        for i, one in enumerate(pictures(8, seed, 32)):
+            Image.fromarray(one.permute(1, 2, 0).numpy()).save(tmp_path / name / f"{i}.png")
+    words = ["monitor.py", "train", "held_out", "--steps", "2", "--every", "1"]
+    monkeypatch.setattr("sys.argv", words)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "monitor.py"), run_name="__main__")
+    assert "step 2: gap" in capsys.readouterr().out
+    assert [one.step for one in checkpoints([tmp_path / "trained"])] == [1, 2]
+
+
+def test_what_holds_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+        checkpoints([tmp_path])
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        checkpoints([tmp_path / "nowhere"])
+    for parent in ("a", "b"):
+        (tmp_path / parent / "checkpoint-5").mkdir(parents=True)
+        (tmp_path / parent / "checkpoint-5" / "model_index.json").touch()
+    with pytest.raises(ValueError, match="two checkpoints are of step 5"):
+        checkpoints([tmp_path / "a", tmp_path / "b"])
+
+
+def test_the_chart_shows_every_reading_and_the_alarm() -> None:
+    monitor = Monitor(TRAIN, HELD_OUT, sigma=0.05)
+    with pytest.raises(ValueError, match="no reading"):
+        as_svg(monitor.readings)
+    monitor.read(100, partly(0, TRAIN))
+    assert "no alarm" in as_svg(monitor.readings)
+    monitor.read(200, partly(30, TRAIN))
+    drawn = as_svg(monitor.readings)
+    assert "first alarm at step 200" in drawn
+    root = ElementTree.fromstring(drawn)
+    assert len(root.findall(".//{*}circle")) == 3  # one reading, and two keys

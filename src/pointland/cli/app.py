@@ -19,6 +19,7 @@ from pointland.cli.benchmark import benchmark
 from pointland.cli.extract import extract
 from pointland.cli.generate import generate
 from pointland.cli.merge import merge
+from pointland.cli.monitor import monitor
 from pointland.cli.prompts import attribute, prompts
 from pointland.cli.verify import verify
 
@@ -39,6 +40,7 @@ app.command()(generate)
 app.command()(prompts)
 app.command()(attribute)
 app.command()(merge)
+app.command()(monitor)
 app.command()(verify)
 
 

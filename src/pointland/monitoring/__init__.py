@@ -1,5 +1,6 @@
 """Following memorization during training."""
 
-from pointland.monitoring.monitor import Monitor, Reading
+from pointland.monitoring.monitor import Monitor
+from pointland.monitoring.reading import Reading
 
 __all__ = ["Monitor", "Reading"]

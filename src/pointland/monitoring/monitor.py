@@ -28,7 +28,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,51 +39,11 @@ from numpy.typing import NDArray
 from pointland.lid.denoising_loss import DenoisingLoss
 from pointland.lid.scale import PAPER_SIGMA
 from pointland.model import Model
-from pointland.monitoring.gap import compared
-from pointland.monitoring.probes import FEWEST, Given, Probes, check_apart, probes
+from pointland.monitoring.probes import Given, Probes, check_apart, probes
+from pointland.monitoring.reading import Reading, fallen, reading_of, rounded
 from pointland.monitoring.watched import device_of, evaluating, model_of
 
 Log = Callable[[dict[str, float], int], object]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the monitor saw at one step.
-
-    Attributes:
-        step: Of the training.
-        train: Mean LID of the training pictures, in dimensions.
-        held_out: Mean LID of the held-out pictures.
-        gap: Dimensions that training pictures have less at equal complexity and first reading; above 0 where they have
-            lost them.
-        low: Lower end of the gap's 95 % interval, over pictures.
-        high: Its upper end.
-        p: One-sided p-value of no gap, of this reading alone.
-        level: What it is compared with, so that all readings together alarm falsely at most at the rate asked for.
-        alarm: Whether ``p`` is at most ``level``.
-        n_missing: Pictures left out, whose network output was not finite at this reading or at the first.
-        seconds: That the reading took.
-        lids: Of every training picture and every held-out one, in dimensions; ``None`` where not finite.
-    """
-
-    step: int
-    train: float
-    held_out: float
-    gap: float
-    low: float
-    high: float
-    p: float
-    level: float
-    alarm: bool
-    n_missing: int
-    seconds: float
-    lids: tuple[tuple[float | None, ...], tuple[float | None, ...]] = field(repr=False)
-
-    @property
-    def numbers(self) -> dict[str, float]:
-        """The numbers by the names that loggers show."""
-        shown = ("train", "held_out", "gap", "low", "high", "p", "alarm")
-        return {f"memorization/{name}": float(getattr(self, name)) for name in shown}
 
 
 class Monitor:
@@ -177,11 +137,9 @@ class Monitor:
         """
         if self._probes is None:
             raise ValueError("nothing was read yet; call the monitor with a step and a model first")
-        first, last = ([np.array(side, float) for side in self.readings[at].lids] for at in (0, -1))
-        train, held_out = first if len(self.readings) == 1 else [a - b for a, b in zip(first, last, strict=True)]
-        fell = np.nanmean(held_out) - train if len(self.readings) == 1 else train - np.nanmean(held_out)
-        order = np.argsort(np.where(np.isfinite(fell), -fell, np.inf), kind="stable")[:n]
-        return [(self._probes[0].keys[i], float(fell[i])) for i in order if math.isfinite(fell[i])]
+        fell = fallen(self.readings)
+        order = np.argsort(-fell, kind="stable")  # NaN last
+        return [(self._probes[0].keys[i], float(fell[i])) for i in order[:n] if math.isfinite(fell[i])]
 
     def is_due(self, step: int) -> bool:
         """Whether a call at this step reads: at every ``every``-th step but 0, once."""
@@ -216,44 +174,13 @@ class Monitor:
                 train, held_out = (probes(name, given, known.codec, self.batch_size) for name, given in sides)
                 check_apart(train, held_out)
                 self._probes = train, held_out
-            lids = tuple(self._lids(one, known) for one in self._probes)
-        trained = np.repeat([True, False], [len(one) for one in lids])
-        values = np.concatenate(lids)
-        levels = [np.concatenate([one.complexity for one in self._probes])]
-        if self.readings:
-            levels.append(self._first(trained))
-        used = np.isfinite(np.stack([values, *levels])).all(axis=0)
-        n_train, n_held_out = int((used & trained).sum()), int((used & ~trained).sum())
-        if min(n_train, n_held_out) < FEWEST:
-            raise ValueError(
-                f"step {step}: the model's output is finite for {n_train} training and {n_held_out} held-out pictures; "
-                f"a monitor needs {FEWEST} of both. Has the training diverged?"
-            )
-        found = compared(values[used], trained[used], [level[used] for level in levels])
-        k = len(self.readings) + 1
-        level = self.rate / (k * (k + 1))
-        reading = Reading(
-            step=step,
-            train=float(values[used & trained].mean()),
-            held_out=float(values[used & ~trained].mean()),
-            gap=found.gap,
-            low=found.low,
-            high=found.high,
-            p=found.p,
-            level=level,
-            alarm=found.p <= level,
-            n_missing=int((~used).sum()),
-            seconds=time.perf_counter() - started,
-            lids=(_numbers(lids[0]), _numbers(lids[1])),
+            lids = tuple(rounded(self._lids(one, known)) for one in self._probes)
+        complexity = np.concatenate([one.complexity for one in self._probes])
+        reading = reading_of(
+            step, (lids[0], lids[1]), complexity, self.readings, self.rate, seconds=time.perf_counter() - started
         )
         self._keep(reading)
         return reading
-
-    def _first(self, trained: NDArray[np.bool_]) -> NDArray[np.float64]:
-        first = np.array([math.nan if one is None else one for side in self.readings[0].lids for one in side])
-        if len(first) != len(trained) or len(self.readings[0].lids[0]) != trained.sum():
-            raise ValueError("the record was made with other pictures; choose another file, or the same pictures")
-        return first
 
     def _lids(self, followed: Probes, model: Model) -> NDArray[np.float64]:
         estimator = DenoisingLoss(model.levels.nearest(self.sigma).sigma, self.n_draws, self.seed)
@@ -290,7 +217,3 @@ class Monitor:
         if whole != text:
             record.write_text(whole, encoding="utf-8")
         return found
-
-
-def _numbers(lids: NDArray[np.float64]) -> tuple[float | None, ...]:
-    return tuple(float(f"{lid:.6g}") if math.isfinite(lid) else None for lid in lids)
