@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from pointland.lid.denoising_loss import DenoisingLoss
+from pointland.lid.places import residual_by_place
 from pointland.metrics.evaluations import Evaluations
 from pointland.metrics.metric import Column
 
@@ -51,8 +52,9 @@ class LossMap:
         if batch.x.ndim != 4:
             return {}
         sigma, n = self.estimator.sigma, self.estimator.n_draws
+        scale = batch.x.new_tensor([sigma])
         squares = torch.stack(
-            [((batch.denoised("unconditional", sigma, draw) - batch.x) / sigma).square().sum(1) for draw in range(n)]
+            [residual_by_place(batch.denoised("unconditional", sigma, draw), batch.x, scale) for draw in range(n)]
         )
         return {"loss_map_unconditional": cells(squares.mean(0))}
 
