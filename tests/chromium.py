@@ -1,11 +1,17 @@
-"""A page in a real browser, without a window: what its document is after its scripts have run."""
+"""A page in a real browser, without a window: what its document is after its scripts have run, and a person's keys."""
 
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -57,3 +63,13 @@ def said(html: str) -> str:
     found = re.search(r'<p id="said">(.*?)</p>', html, re.S)
     assert found
     return found[1]
+
+
+@contextmanager
+def playing(chromium: str) -> Iterator["Browser"]:
+    """Start the installed browser for Playwright, which brings none of its own; skip where Playwright is missing."""
+    driver = pytest.importorskip("playwright.sync_api", reason="no playwright here; install the extra 'test'")
+    with driver.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield started
+        started.close()

@@ -1,3 +1,4 @@
+import itertools
 import json
 import re
 import time
@@ -13,7 +14,6 @@ from pointland.auditing.directory import read_run
 from pointland.report import evidence, render_html, summarize, write_report
 from pointland.report.html import LARGEST
 
-VOID = {"meta", "img", "input", "br", "link", "path", "rect", "circle", "line", "use"}
 NAMES = [f"{i}{text[:60]}".replace("/", "_") for i, text in enumerate(runs.HOSTILE)]
 PLAIN = ("</script><script>", "<img src=x", "<svg onload", "<iframe", "<base", "<!--<script>", "{{ 7*7 }}")
 
@@ -83,8 +83,15 @@ def test_every_kind_of_run_renders_safely(tmp_path: Path, options: dict[str, obj
             assert (attrs["href"] or "")[1:] in ids
         if tag == "img":
             assert "alt" in attrs
-        if tag == "svg" and attrs.get("class") == "chart":
-            assert attrs.get("aria-label")
+        if tag == "th":
+            assert attrs.get("scope") in {"row", "col"}
+    opened = [tag for tag, _ in page.tags]
+    charts = [i for i, (tag, attrs) in enumerate(page.tags) if tag == "svg" and attrs.get("class") == "chart"]
+    assert all(opened[i + 1 : i + 3] == ["title", "desc"] for i in charts)
+    assert opened.count("table") == opened.count("caption")
+    levels = [int(tag[1]) for tag in opened if re.fullmatch(r"h[1-6]", tag)]
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert {"header", "nav", "main", "footer"} <= set(opened)
     assert sum(tag == "h1" for tag, _ in page.tags) == 1
     assert "nan" not in re.findall(r"[a-z]+", page.text.lower())
 
@@ -203,3 +210,95 @@ def test_unreadable_pictures_are_placeholders(tmp_path: Path) -> None:
     (tmp_path / "images" / "000000.png").write_bytes(b"\x89PNG\r\n\x1a\n garbage")
     page = page_of(run)
     assert "17 of the 20 pictures shown are not where the audit read them" in page.text
+
+
+def with_index(run: Path, index: str, *pages: str) -> Path:
+    (run / "explain").mkdir()
+    (run / "explain" / "index.json").write_text(index, encoding="utf-8")
+    for name in pages:
+        (run / "explain" / name).write_text("<!doctype html>", encoding="utf-8")
+    return run
+
+
+def test_explain_pages_are_linked_by_exact_key_where_they_exist(tmp_path: Path) -> None:
+    hostile = '"><script>document.title=1</script>.png'
+    run = runs.build(tmp_path, 20, names=["plain.png", hostile, "gone.png"], memorized=20)
+    index = {"plain.png": "plain.html", hostile: "a-1_b.html", "gone.png": "gone.html", "nobody.png": "plain.html"}
+    page = page_of(with_index(run, json.dumps(index), "plain.html", "a-1_b.html"))
+    check_safe(page)
+    links = [attrs for tag, attrs in page.tags if tag == "a" and attrs.get("class") == "explain"]
+    assert sorted(str(link["href"]) for link in links) == 2 * ["./explain/a-1_b.html"] + 2 * ["./explain/plain.html"]
+    assert {link["aria-label"] for link in links} == {"Explain Picture plain.png", f"Explain Picture {hostile}"}
+    rows = json.loads((run / "summary.json").read_text(encoding="utf-8"))["rows"]
+    assert {row["key"]: row["explained"] for row in rows if row["explained"]} == {
+        "plain.png": "plain.html",
+        hostile: "a-1_b.html",
+    }
+
+
+def test_without_an_index_nothing_is_linked(tmp_path: Path) -> None:
+    assert "explain" not in {attrs.get("class") for _, attrs in page_of(runs.build(tmp_path, 20)).tags}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/etc/passwd.html",
+        "../report.html",
+        "..",
+        "a/b.html",
+        "a\\b.html",
+        "javascript:alert(1)//.html",
+        "JaVaScRiPt:x.html",
+        "//evil.example/x.html",
+        "https://evil.example/x.html",
+        "C:x.html",
+        ".hidden.html",
+        "a%2fb.html",
+        'a".html',
+        "a.html\n",
+        "a .html",
+        "a.html#x",
+        "a.html?x",
+        "\u202ea.html",
+        "é.html",
+        "a.svg",
+        "",
+        "x" * 300 + ".html",
+        None,
+        7,
+        ["a.html"],
+    ],
+)
+def test_names_that_are_no_plain_file_are_refused(tmp_path: Path, name: object) -> None:
+    run = with_index(runs.build(tmp_path, 5, n_reference=0), json.dumps({"000000.png": name}))
+    with pytest.raises(
+        ValueError, match=r"explain/index\.json gives .* for the picture '000000\.png'; it needs the name"
+    ):
+        write_report(run)
+
+
+@pytest.mark.parametrize(("index", "says"), [("[]", "holds a list"), ("{", "is not JSON"), ("[" * 100_000, "not JSON")])
+def test_an_index_that_is_none_is_refused(tmp_path: Path, index: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        write_report(with_index(runs.build(tmp_path, 5, n_reference=0), index))
+
+
+def test_a_link_to_a_page_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    run = with_index(runs.build(tmp_path, 5, n_reference=0), '{"000000.png": "a.html"}')
+    (tmp_path / "secret.html").write_text("", encoding="utf-8")
+    (run / "explain" / "a.html").symlink_to(tmp_path / "secret.html")
+    assert "explain" not in {attrs.get("class") for _, attrs in page_of(run).tags}
+
+
+def test_groups_of_copies_are_numbered_and_can_be_chosen(tmp_path: Path) -> None:
+    run = runs.build(tmp_path, 40, n_reference=0)  # the first eight are copies in pairs
+    page = page_of(run)
+    rows = json.loads((run / "summary.json").read_text(encoding="utf-8"))["rows"]
+    pairs: dict[int, set[str]] = {}
+    for row in rows:
+        if row["group"] is not None:
+            pairs.setdefault(row["group"], set()).add(row["key"])
+    assert sorted(map(sorted, pairs.values())) == [[f"{i:06d}.png", f"{i + 1:06d}.png"] for i in (0, 2, 4, 6)]
+    for text in ("with copies (8)", "without copies (32)", "group 1: 2 pictures", "group 4: 2 pictures"):
+        assert text in page.text

@@ -1,79 +1,86 @@
 """The report in a real browser: hostile text does not run, nothing overflows, nothing is asked of the network."""
 
 import json
-import re
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-import runs
-from chromium import dom, framed, needed, said
-from pointland.report import evidence, write_report
+from browser.pages import Reports
 
-pytestmark = needed
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
-
-def report(folder: Path) -> Path:
-    names = [f"{i}{text[:50]}".replace("/", "_").replace("\x00", "") for i, text in enumerate(runs.HOSTILE)]
-    return write_report(
-        runs.build(
-            folder, 700, n_reference=399, captions=runs.HOSTILE, names=names, labels=True, memorized=100, pictures=90
-        )
-    )
+WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+FOUND = """() => ({
+  handlers: [...document.querySelectorAll("*")].flatMap(e => e.getAttributeNames()).filter(n => /^on/.test(n)).length,
+  outside: [...document.querySelectorAll("script,iframe,object,embed,base,link,form")].map(e => e.tagName).join(),
+  asked: performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).length,
+  count: document.getElementById("count").textContent,
+})"""
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "RESAMPLES", 10)  # intervals are not what these tests are about
-        yield report(tmp_path_factory.mktemp("report"))
-
-
-def test_hostile_text_does_not_run_and_our_script_does(page: Path, tmp_path: Path) -> None:
-    html = dom(page, tmp_path)
-    title = re.search(r"<title>(.*?)</title>", html, re.S)
-    assert title
-    assert "hacked" not in title[1]
-    assert "flagged as memorized" in title[1]
-    assert 'id="count" role="status" data-all="500 rows">500 rows' in html
-
-
-def test_nothing_overflows_on_a_phone(page: Path, tmp_path: Path) -> None:
-    script = "return [w.innerWidth, d.documentElement.scrollWidth - d.documentElement.clientWidth]"
-    assert said(dom(framed(page, 390, script), tmp_path)) == "[390,0]"
-
-
-def test_works_and_asks_nobody(page: Path, tmp_path: Path) -> None:
-    script = """
-      const s = d.getElementById("search");
-      s.value = "nothing has this"; s.dispatchEvent(new w.Event("input"));
-      const none = !d.getElementById("none").hidden;
-      s.value = ""; s.dispatchEvent(new w.Event("input"));
-      const b = d.querySelectorAll("#rows th button")[0]; b.click(); b.click();
-      const first = Number(d.querySelector("#rows tbody tr").cells[0].dataset.v);
-      d.querySelectorAll(".card")[3].click();
-      const name = () => d.getElementById("details-name").textContent;
-      const open = d.getElementById("details").open, before = name();
-      d.getElementById("details-after").click();
-      const handlers = [...d.querySelectorAll("*")].filter(e => [...e.attributes].some(a => a.name.startsWith("on")));
-      const asked = w.performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:"));
-      const outside = [...d.querySelectorAll("script,iframe,object,embed,base,link,form")].map(e => e.tagName).join();
-      return {
-        filters: none, sorts: first >= 400, opens: open, moves: before !== name(),
-        tells: d.querySelectorAll("#details-list dt").length > 10, handlers: handlers.length, asked: asked.length,
-        outside, title: d.title.includes("hacked"), wide: d.documentElement.scrollWidth > d.documentElement.clientWidth,
-      };
-    """
-    assert json.loads(said(dom(framed(page, 1280, script), tmp_path))) == {
-        "filters": True,
-        "sorts": True,
-        "opens": True,
-        "moves": True,
-        "tells": True,
+def test_hostile_text_does_not_run_and_nobody_is_asked(browser: "Browser", reports: Reports) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    asked: list[str] = []
+    failures: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.goto(reports.hostile.as_uri())
+    assert page.evaluate(WIDE) == 0  # on a phone
+    page.locator(".card").nth(3).click()
+    assert page.evaluate(WIDE) == 0
+    for _ in range(30):  # every hostile picture and caption once, the dialog's own text included
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Escape")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    assert page.evaluate(WIDE) == 0
+    assert page.evaluate(FOUND) == {
         "handlers": 0,
-        "asked": 0,
         "outside": "SCRIPT,SCRIPT",
-        "title": False,
-        "wide": False,
+        "asked": 0,
+        "count": "60 of 60 pictures, by suspicion; 24 shown",
     }
+    assert "hacked" not in page.title()
+    assert "flagged as memorized" in page.title()
+    assert [url for url in asked if not url.startswith("data:")] == [reports.hostile.as_uri()]
+    assert failures == []
+    page.goto(reports.rich.as_uri())  # the widest: tables of labelled groups
+    assert page.evaluate(WIDE) == 0
+    page.set_viewport_size({"width": 390, "height": 900})
+    assert page.evaluate(WIDE) == 0
+    page.close()
+
+
+def test_it_is_readable_without_scripts_and_on_paper(browser: "Browser", reports: Reports) -> None:
+    page = browser.new_page(java_script_enabled=False, color_scheme="dark")
+    page.goto(reports.rich.as_uri())
+    assert not page.locator("#choice").is_visible()
+    assert not page.locator("#theme").is_visible()
+    assert page.locator("#cards .card").count() == 24
+    assert page.locator("#rows tbody tr").count() == 30
+    page.locator(".card").nth(5).click()
+    assert page.url.endswith("#row-5")
+    assert page.locator(".card + .explain").count() == 2
+    page.emulate_media(media="print")
+    assert not page.locator("nav.parts").is_visible()
+    page.close()
+    page = browser.new_page(color_scheme="dark")
+    page.goto(reports.rich.as_uri())
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(background) == "rgb(19, 21, 25)"
+    page.emulate_media(media="print")
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["ranked", "empty"])
+def test_reports_with_little_in_them_have_no_errors(browser: "Browser", reports: Reports, name: str) -> None:
+    page = browser.new_page()
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.goto(getattr(reports, name).as_uri())
+    page.locator("#theme").click()
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    assert json.loads(page.locator("#data").text_content() or "")["columns"]
+    assert failures == []
+    page.close()

@@ -6,7 +6,7 @@ Colors are classes, so that the page's light and dark themes paint them.
 import math
 from typing import NamedTuple
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 
 class Scale(NamedTuple):
@@ -96,10 +96,11 @@ def y_axis(y: Scale, left: float | int, right: float | int, title: str, most: in
     return Markup("").join(parts)
 
 
-def svg(width: float | int, height: float | int, label: str, *parts: Markup) -> Markup:
-    """Wrap parts in an SVG that scales with its box and says in words what it shows."""
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        round(width), round(height), escape(label), Markup("").join(parts)
+def svg(width: float | int, height: float | int, title: str, *parts: Markup, says: str = "") -> Markup:
+    """Wrap parts in an SVG that scales with its box; ``title`` names what it shows, ``says`` what is to be seen."""
+    described = Markup("<desc>{}</desc>").format(says) if says else Markup("")
+    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img"><title>{}</title>{}{}</svg>').format(
+        round(width), round(height), title, described, Markup("").join(parts)
     )
 
 

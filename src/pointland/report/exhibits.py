@@ -78,10 +78,9 @@ def _roc_legend(title: str) -> Markup:
     )
 
 
-def _scatter_legend(summary: Summary) -> list[tuple[str, str]]:
+def _scatter_legend(summary: Summary) -> list[tuple[str, str, str]]:
     there = {point["group"] for point in summary["scatter"]["points"]} if summary["scatter"] else set()
-    names = (("flagged", "flagged", "flag"), ("audited", "audited", "c0"), ("reference", "reference", "ref"))
-    return [(name, css) for group, name, css in names if group in there]
+    return [(group, *mark) for group, mark in reversed(figures.MARKS.items()) if group in there]
 
 
 def _matrix(grouped: Mapping[str, Sequence[Any]], decide_by: str) -> list[dict[str, Any]]:

@@ -1,6 +1,9 @@
 """The charts of the report as inline SVG: densities, dose-response, ROC curves, complexity, the choice of sigma."""
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 
 from markupsafe import Markup
 
@@ -12,6 +15,11 @@ WIDTH = 350
 ROC = 260
 OVERLAID = 2
 REFERENCE = "reference"
+MARKS = {  # after the point's place; shapes, for who cannot tell the colors
+    "reference": ("ref", "m-2.5 0h5m-2.5-2.5v5"),
+    "audited": ("c0", "h0"),
+    "flagged": ("flag", "m-3.5 0l3.5-3.5 3.5 3.5-3.5 3.5z"),
+}
 
 
 def colors(groups: Sequence[str]) -> dict[str, str]:
@@ -72,8 +80,8 @@ def density_chart(found: Density, column: ColumnSummary, paint: dict[str, str]) 
         )
     parts.append(x_axis(x, bottom + (9 if marks else 0), with_unit(column["title"], column["unit"])))
     medians = ", ".join(f"{group['group']} ({group['n']:,})" for group in groups)
-    label = f"Density of {column['title']} for {medians}"
-    return svg(WIDTH, bottom + (49 if marks else 40), label, *parts)
+    title = f"Density of {column['title']} for {medians}"
+    return svg(WIDTH, bottom + (49 if marks else 40), title, *parts, says=_density_says(found, column))
 
 
 def dose_charts(responses: Sequence[DoseResponse], decide_by: str) -> list[Markup]:
@@ -96,7 +104,7 @@ def roc_chart(group: str, found: Sequence[SeparationSummary], decide_by: str) ->
         parts.append(path([(x(a), y(b)) for a, b in one["roc"]], css))
     parts.append(x_axis(x, ROC - 20, "False positive rate", [0.0, 0.5, 1.0]))
     areas = ", ".join(f"{one['title']} {one['auroc']['value']:.2f}" for one in found)
-    return svg(ROC, ROC + 20, f"ROC curves of group {group}; areas: {areas}", *parts)
+    return svg(ROC, ROC + 20, f"ROC curves of group {group}", *parts, says=f"Areas under the curves: {areas}.")
 
 
 def scatter_chart(
@@ -117,13 +125,16 @@ def scatter_chart(
                 wide - 18, at - 5, number(threshold)
             )
         )
-    for group, css in (("reference", "dot ref"), ("audited", "dot c0"), ("flagged", "dot flag")):
-        steps = "".join(f"M{x(p['x']):g} {y(p['y']):g}h0" for p in points if p["group"] == group)
+    for group, (css, mark) in MARKS.items():
+        steps = "".join(f"M{x(p['x']):g} {y(p['y']):g}{mark}" for p in points if p["group"] == group)
         if steps:
-            parts.append(Markup('<path class="{}" d="{}"/>').format(css, steps))
+            parts.append(Markup('<path class="dot {}" d="{}"/>').format(css, steps))
     name = with_unit(x_column["title"], x_column["unit"])
     parts.append(x_axis(x, 300, f"{name}, logarithmic" if log else name, x.ticks(7)))
-    return svg(wide, 340, f"{y_column['title']} against {x_column['title']} of {len(points):,} pictures", *parts)
+    counts = Counter(point["group"] for point in points)
+    says = ", ".join(f"{counts[group]:,} {group}" for group in ("flagged", "audited", "reference") if counts[group])
+    title = f"{y_column['title']} against {x_column['title']} of {len(points):,} pictures"
+    return svg(wide, 340, title, *parts, says=f"Drawn: {says}.")
 
 
 def sigma_charts(curve: dict[str, list[float]], used: float | int) -> list[Markup]:
@@ -147,7 +158,8 @@ def sigma_charts(curve: dict[str, list[float]], used: float | int) -> list[Marku
         parts += [Markup('<circle class="mark c0" cx="{}" cy="{}" r="3"/>').format(*point) for point in line]
         parts.append(_marker(x(used), 30, 190, f"used: {level(used)}", x))
         parts.append(x_axis(x, 190, "Noise scale σ, logarithmic"))
-        charts.append(svg(WIDTH, 230, f"{title} against sigma; {level(used)} was used", *parts))
+        says = ", ".join(f"{number(v)} at {level(s)}" for s, v in zip(sigmas, values, strict=True))
+        charts.append(svg(WIDTH, 230, f"{title} against sigma; {level(used)} was used", *parts, says=f"{says}."))
     return charts
 
 
@@ -156,6 +168,20 @@ def _steps(group: GroupDensity, edges: list[float], x: Scale, y: Scale, base: fl
     for height, start, end in zip(group["density"], edges, edges[1:], strict=False):
         points += [(x(start), y(height)), (x(end), y(height))]
     return [*points, (x(edges[-1]), float(base))]
+
+
+def _density_says(found: Density, column: ColumnSummary) -> str:
+    """The medians of the groups, to the width of a bin, and the threshold."""
+    medians = [f"{group['group']} {number(_median(group, found['edges']))}" for group in found["groups"]]
+    end = "at least" if column["memorized_when"] == "high" else "at most"
+    flagged = "" if found["threshold"] is None else f" Flagged: {end} {number(found['threshold'])}."
+    return f"Medians: {', '.join(medians)}.{flagged}"
+
+
+def _median(group: GroupDensity, edges: list[float]) -> float:
+    areas = [height * (end - start) for height, start, end in zip(group["density"], edges, edges[1:], strict=False)]
+    passed = list(accumulate(areas))
+    return edges[bisect_left(passed, passed[-1] / 2)]
 
 
 def _threshold(at: float | int, top: float | int, bottom: float | int, column: ColumnSummary, x: Scale) -> Markup:
@@ -206,7 +232,8 @@ def _dose_median(main: DoseResponse, x: Scale, ticks: list[float]) -> Markup:
         y,
     )
     parts.append(x_axis(x, 220, "Copies in the training set", ticks))
-    return svg(WIDTH, 260, f"Median of {main['title']} against copies", *parts)
+    says = ", ".join(f"{number(dose['median']['value'])} at {dose['copies']:,}" for dose in main["doses"])
+    return svg(WIDTH, 260, f"Median of {main['title']} against copies", *parts, says=f"{says} copies.")
 
 
 def _dose_auroc(responses: Sequence[DoseResponse], main: DoseResponse, x: Scale, ticks: list[float]) -> Markup:
@@ -226,7 +253,8 @@ def _dose_auroc(responses: Sequence[DoseResponse], main: DoseResponse, x: Scale,
         [(copies, area["value"], area["low"], area["high"]) for copies, area in lines[main["column"]]], x, y
     )
     parts.append(x_axis(x, 220, "Copies in the training set", ticks))
-    return svg(WIDTH, 260, f"AUROC of {main['title']} against copies", *parts)
+    says = ", ".join(f"{area['value']:.2f} at {copies:,}" for copies, area in lines[main["column"]])
+    return svg(WIDTH, 260, f"AUROC of {main['title']} against copies", *parts, says=f"{says} copies.")
 
 
 def _ladder(points: list[tuple[int, float, float, float]], x: Scale, y: Scale) -> list[Markup]:

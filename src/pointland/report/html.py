@@ -17,6 +17,7 @@ from pointland.report.schema import Summary
 from pointland.report.words import counted, level, number, percent, upright
 
 LARGEST = 3_000_000
+SCRIPTS = ("pictures.js", "choice.js", "details.js", "page.js")
 
 
 def render_html(summary: Summary, pictures: Mapping[str, str]) -> str:
@@ -33,7 +34,8 @@ def render_html(summary: Summary, pictures: Mapping[str, str]) -> str:
     """
     environment = _environment()
     template = environment.get_template("report.html.j2")
-    css, js = _asset(environment, "report.css"), _asset(environment, "report.js")
+    css = _asset(environment, "report.css")
+    js = '"use strict";\n(() => {\n' + "\n".join(_asset(environment, name) for name in SCRIPTS) + "})();\n"
     context = page_of(summary, pictures)
     context |= {"css": Markup(css), "js": Markup(js), "css_hash": _hash(css), "js_hash": _hash(js)}
     rows = context["rows"]

@@ -198,8 +198,10 @@ class Row(TypedDict):
     evidence: list[str]
     n_exact: int
     n_near: int
+    group: int | None
     copies: list[Copy]
     extracted: list[Extracted]
+    explained: str | None
 
 
 class Failure(TypedDict):

@@ -20,6 +20,7 @@ from pointland.auditing.directory import Run, check_pictures
 from pointland.auditing.rows import SCREENED_OUT
 from pointland.report import cautions, copies, evidence
 from pointland.report.density import density
+from pointland.report.explained import explained
 from pointland.report.extracted import counts, extracted
 from pointland.report.items import Items, labels_of, of_role, sample, saved_labels, spread
 from pointland.report.kinds import decided, kinds
@@ -60,8 +61,8 @@ def summarize(run: Run, *, fdr: float | None = None, labels: Mapping[str, str] |
         A dictionary that JSON can hold, documented in ``docs/summary.md``.
 
     Raises:
-        ValueError: If ``fdr`` is not in (0, 1), ``labels.csv`` lacks its header, or the run lacks the column that its
-            verdict rests on.
+        ValueError: If ``fdr`` is not in (0, 1), ``labels.csv`` lacks its header, ``explain/index.json`` is malformed,
+            or the run lacks the column that its verdict rests on.
     """
     check_pictures(run)
     run, n_overlapping = without_overlap(run)
@@ -277,6 +278,8 @@ def _rows(
     shown = run.rows.take(audited.places[order]).to_pylist() if len(order) else []
     members = copies.members(groups, audited.places[order])
     names = [name for column in columns for name in (column["name"], column["stderr"]) if name is not None]
+    pages = explained(run.folder)
+    numbers: dict[int, int] = {}
     rows = []
     for raw, place in zip(shown, order.tolist(), strict=True):
         caption = raw["caption"]
@@ -308,8 +311,10 @@ def _rows(
                 evidence=told[place].evidence if place in told else [],
                 n_exact=len(same) or 1,
                 n_near=len(like) or 1,
+                group=None if near < 0 else numbers.setdefault(near, len(numbers) + 1),
                 copies=[copies.copy_of(run, other, other in same) for other in others[:COPIES]],
                 extracted=given_back.get(clean(raw["key"]), []),
+                explained=pages.get(raw["key"]),
             )
         )
     return rows

@@ -24,7 +24,8 @@ def write_report(run_folder: Path | str, *, fdr: float | None = None) -> Path:
 
     Raises:
         FileNotFoundError: If the folder is not a run.
-        ValueError: If the run is from a newer version, ``fdr`` is not in (0, 1), or ``labels.csv`` lacks its header.
+        ValueError: If the run is from a newer version, ``fdr`` is not in (0, 1), ``labels.csv`` lacks its header, or
+            ``explain/index.json`` is malformed.
     """
     folder = Path(run_folder)
     run = read_run(folder)
@@ -37,7 +38,7 @@ def write_report(run_folder: Path | str, *, fdr: float | None = None) -> Path:
 
 
 def read_summary(run_folder: Path | str) -> Summary:
-    """Read back the ``summary.json`` that :func:`write_report` left in a run."""
+    """Read back the ``summary.json`` that :func:`write_report` left in ``run_folder``."""
     return cast(Summary, json.loads((Path(run_folder) / "summary.json").read_text(encoding="utf-8")))
 
 
