@@ -1,7 +1,8 @@
 """Walks as one picture: a row a direction, a column a step, and where in the picture the walk changes anything.
 
 Small pictures are enlarged by whole factors without smoothing, large ones reduced. What changed is drawn on a fixed
-scale, so that two walks can be held side by side: white is a mean change of 64 gray levels or more.
+scale, so that two walks can be held side by side: white is a mean change of 64 gray levels or more. The font is
+Pillow's own, which has no minus sign and no ellipsis.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ def as_picture(found: PictureWalk, title: str = "", *, rows: int | None = None) 
     n = len(found.pictures) if rows is None else min(rows, len(found.pictures))
     width, height = _size(found.image.shape[2], found.image.shape[1])
     middle = len(found.steps) // 2
-    columns = [*(f"{step:+.2g}".replace("-", "−") for step in found.steps)]
+    columns = [f"{step:+.2g}" for step in found.steps]
     columns.insert(middle, "0")
     total = 2 * PAD + NAMES + (len(columns) + 1) * (width + GAP) + 46
     top = PAD + LINE * 2 + height + LINE
@@ -65,7 +66,7 @@ def as_picture(found: PictureWalk, title: str = "", *, rows: int | None = None) 
     y += LINE
     changes = found.change.mean(1).tolist()
     for k in range(n):
-        draw.text((PAD, y + height // 2), f"{found.tangent.values[0, k]:.2f}".replace("-", "−"), INK, bold, anchor="lm")
+        draw.text((PAD, y + height // 2), f"{found.tangent.values[0, k]:.2f}", INK, bold, anchor="lm")
         cells = list(found.pictures[k])
         cells.insert(middle, found.still)
         for i, picture in enumerate(cells):
@@ -107,6 +108,6 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room
     shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
     if font.getlength(shown) <= room:
         return shown
-    while shown and font.getlength(shown + "…") > room:
+    while shown and font.getlength(shown + "...") > room:
         shown = shown[:-1]
-    return shown + "…"
+    return shown + "..."
