@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pointland.auditing import Progress, Run, audit, read_run
+    from pointland.explanation import Explanation, explain, explain_run
     from pointland.extraction import extract
     from pointland.lid.denoising_loss import DenoisingLoss, denoising_loss
     from pointland.lid.estimate import LidEstimate
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "DenoisingLoss": "lid",
+    "Explanation": "explanation",
     "Flipd": "lid",
     "Guard": "mitigate",
     "LidEstimate": "lid",
@@ -31,6 +33,8 @@ _WHERE = {
     "audit": "auditing",
     "compare": "report.compare",
     "denoising_loss": "lid",
+    "explain": "explanation",
+    "explain_run": "explanation",
     "extract": "extraction",
     "flipd": "lid",
     "flipd_exact": "lid",
@@ -43,6 +47,7 @@ _WHERE = {
 
 __all__ = [  # the names above
     "DenoisingLoss",
+    "Explanation",
     "Flipd",
     "Guard",
     "LidEstimate",
@@ -53,6 +58,8 @@ __all__ = [  # the names above
     "audit",
     "compare",
     "denoising_loss",
+    "explain",
+    "explain_run",
     "extract",
     "flipd",
     "flipd_exact",

@@ -180,6 +180,12 @@ def read_pictures(
 ) -> Read:
     """Read pictures one by one and keep what they are compared by.
 
+    Args:
+        source: The pictures.
+        size: Height and width that they are fitted to for PNG size.
+        codec: Of a model, to keep latents too.
+        progress: Called with how many are done and how many there are.
+
     Raises:
         ValueError: If none can be read.
     """
@@ -230,7 +236,11 @@ def read_pictures(
 
 
 def shrunk(pixels: UInt8[np.ndarray, "3 h w"]) -> UInt8[np.ndarray, "3 32 32"]:
-    """Return a picture at 32 x 32 (Lanczos)."""
+    """Return a picture at 32 x 32 (Lanczos).
+
+    Args:
+        pixels: RGB, shape ``(3, h, w)``.
+    """
     if pixels.shape[1:] == (SIDE, SIDE):
         return pixels
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
@@ -251,7 +261,15 @@ class DataLids(NamedTuple):
 
 
 def sampled_lid(points: Points, k: int, seed: int, *, neighbors_in: int, scale: float = 1.0) -> DataLids:
-    """Estimate the data LID at every point from its neighbours in a random sample of the points."""
+    """Estimate the data LID at every point from its neighbours in a random sample of the points.
+
+    Args:
+        points: One row a picture.
+        k: Neighbours.
+        seed: Of the sample.
+        neighbors_in: Pictures in the sample, at most.
+        scale: The points are divided by it; other than 1 it means whole numbers, whose rounding is the noise floor.
+    """
     n, d = points.shape
     chosen = np.arange(n)
     if n > neighbors_in:
@@ -271,7 +289,14 @@ def sampled_lid(points: Points, k: int, seed: int, *, neighbors_in: int, scale: 
 
 
 def indexed_lid(points: Points, k: int, seed: int, *, scale: float = 1.0) -> DataLids:
-    """Estimate the data LID at every point from its neighbours among all points, found through an index."""
+    """Estimate the data LID at every point from its neighbours among all points, found through an index.
+
+    Args:
+        points: One row a picture.
+        k: Neighbours.
+        seed: Of the index.
+        scale: The points are divided by it; other than 1 it means whole numbers, whose rounding is the noise floor.
+    """
     n, d = points.shape
     found = nearest_among(lambda rows: _scaled(points[rows], scale), n, k, seed=seed)
     recall = {"recall": found.recall.value, "recall_stderr": found.recall.stderr, "recall_n": found.recall.n}

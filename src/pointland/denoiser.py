@@ -125,5 +125,14 @@ def guided(conditional: Denoiser, base: Denoiser, scale: float) -> Denoiser:
 
 
 def score(denoise: Denoiser, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]) -> Float[Tensor, "b *event"]:
-    r"""Return the gradient of the log density of noised data, :math:`(D(x; \sigma) - x) / \sigma^2` (Tweedie)."""
+    r"""Return the gradient of the log density of noised data, :math:`(D(x; \sigma) - x) / \sigma^2` (Tweedie).
+
+    Args:
+        denoise: The model, already conditioned.
+        x: Noised points, shape ``(b, *event)``.
+        sigma: Their noise scale; one value or one per item.
+
+    Cost:
+        One forward pass.
+    """
     return (denoise(x, sigma) - x) / per_item(sigma, x) ** 2

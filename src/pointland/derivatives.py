@@ -59,6 +59,9 @@ def products(
     Raises:
         ValueError: If there are no probes, sigma is not positive, finite differences are asked in half precision, or
             ``vjp`` is asked of a denoiser that records no gradient.
+
+    Cost:
+        In forward passes by ``method``: the module's table.
     """
     if len(probes) == 0:
         raise ValueError("a Jacobian product needs at least one probe, got none")
@@ -74,14 +77,28 @@ def products(
 
 
 def jacobian(denoise: Denoiser, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]) -> Float[Tensor, "b d d"]:
-    """Return the whole Jacobian of every item, rows first; costs ``1 + d`` forwards and ``b d^2`` numbers."""
+    """Return the whole Jacobian of every item, rows first.
+
+    Args:
+        denoise: The model, already conditioned.
+        x: Where, shape ``(b, *event)``; ``d`` is the product of ``event``.
+        sigma: Noise scale in model-space units, positive; one value or one per item.
+
+    Cost:
+        ``1 + d`` forward passes and ``b d^2`` numbers.
+    """
     axes = torch.eye(x[0].numel(), dtype=x.dtype, device=x.device).reshape(-1, 1, *x.shape[1:])
     rows = _vjp(denoise, x, sigma, axes.expand(-1, *x.shape)).products
     return rows.flatten(2).transpose(0, 1)
 
 
 def quadratic(probes: Float[Tensor, "n b *event"], values: Float[Tensor, "n b *event"]) -> Float[Tensor, "n b"]:
-    """Return the inner product of every probe with its product, one unbiased estimate of the trace each."""
+    """Return the inner product of every probe with its product, one unbiased estimate of the trace each.
+
+    Args:
+        probes: Directions, shape ``(n, b, *event)``.
+        values: Their products, of the same shape.
+    """
     return (probes * values).flatten(2).sum(-1)
 
 

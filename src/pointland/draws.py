@@ -32,7 +32,15 @@ def normal(
 def signs(
     x: Float[Tensor, "b *event"], keys: Sequence[str], n: int, seed: int, *, start: int = 0
 ) -> Float[Tensor, "n b *event"]:
-    """Return ``n`` draws of independent signs (Rademacher) for every item; arguments as for :func:`normal`."""
+    """Return ``n`` draws of independent signs (Rademacher) for every item.
+
+    Args:
+        x: Points whose shape, dtype and device the draws take.
+        keys: One an item; equal keys get equal draws.
+        n: Draws an item.
+        seed: Of all draws.
+        start: Number of the first draw.
+    """
     return _draw("signs", x, keys, range(start, start + n), seed)
 
 

@@ -27,7 +27,7 @@ class Codec(Protocol):
 
     @property
     def space(self) -> str:
-        """What its points are, for people: ``"latents 4 x 64 x 64"``, ``"pixels 3 x 32 x 32"``."""
+        """What its points are, for people, such as ``"latents 4 x 64 x 64"`` or ``"pixels 3 x 32 x 32"``."""
         ...
 
     def encode(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b *event"]:
@@ -68,7 +68,7 @@ class Model(Protocol):
 
     @property
     def identity(self) -> dict[str, str]:
-        """What it is, for a run's record: name, class, dtype, and a SHA-256 over its weights."""
+        """What it is, for a run's record, with name, class, dtype, and a SHA-256 over its weights."""
         ...
 
     def is_cut(self, caption: str) -> bool:

@@ -83,6 +83,9 @@ def levels_from_alphas(alphas_cumprod: Float[Tensor, " n"]) -> Levels:
     r"""Return the levels of a variance-preserving schedule from its :math:`\bar\alpha_t`.
 
     A last level of infinite noise (zero terminal signal) has no finite sigma and is left out.
+
+    Args:
+        alphas_cumprod: Of the scheduler, descending, shape ``(n,)``.
     """
     a = alphas_cumprod.detach().to("cpu", torch.float64)
     return Levels(((1 - a) / a).sqrt()[a > 0])
@@ -93,6 +96,11 @@ def sigma_of_time(t: float, beta_min: float = 0.1, beta_max: float = 20.0) -> fl
 
     The paper's settings are given in this clock: FLIPD at ``t = 0.1`` is sigma 0.34, its guidance norm at ``t = 0.01``
     is 0.045.
+
+    Args:
+        t: From 0 to 1.
+        beta_min: At time 0.
+        beta_max: At time 1.
     """
     integral = beta_min * t + 0.5 * (beta_max - beta_min) * t * t
     return float(torch.expm1(torch.tensor(integral, dtype=torch.float64)).sqrt())

@@ -52,7 +52,7 @@ class Run:
 
     @cached_property
     def failed(self) -> pa.Table:
-        """What could not be read or scored: ``key``, ``role``, ``reason``."""
+        """What could not be read or scored, as ``key``, ``role`` and ``reason``."""
         return _read_parts(self.folder / "failed", FAILED) if self._failed is None else self._failed
 
     @property

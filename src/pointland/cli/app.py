@@ -16,12 +16,14 @@ import typer
 
 from pointland.cli.audit import audit
 from pointland.cli.benchmark import benchmark
+from pointland.cli.explain import explain
 from pointland.cli.extract import extract
 from pointland.cli.generate import generate
 from pointland.cli.merge import merge
 from pointland.cli.monitor import monitor
 from pointland.cli.prompts import attribute, prompts
 from pointland.cli.verify import verify
+from pointland.cli.walk import walk
 
 NOTHING_FLAGGED, FLAGGED, UNUSABLE, NO_SPACE, INTERRUPTED = 0, 10, 2, 3, 130
 
@@ -35,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(benchmark, name="benchmark")
 app.command()(audit)
+app.command()(explain)
 app.command()(extract)
 app.command()(generate)
 app.command()(prompts)
@@ -42,6 +45,7 @@ app.command()(attribute)
 app.command()(merge)
 app.command()(monitor)
 app.command()(verify)
+app.command()(walk)
 
 
 def main() -> NoReturn:

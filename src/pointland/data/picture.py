@@ -99,6 +99,10 @@ class Picture(NamedTuple):
 def read_picture(path: Path, size: tuple[int, int]) -> Picture:
     """Read and decode a file; see :func:`decode_picture`.
 
+    Args:
+        path: The file.
+        size: Height and width that the picture is fitted to.
+
     Raises:
         UnreadablePicture: Also if the file is missing, larger than 256 MiB, no regular file, or may not be read.
     """

@@ -28,7 +28,7 @@ class Source(Protocol):
         ...
 
     def open(self, places: Sequence[str]) -> Iterator[bytes | UnreadablePicture]:
-        """Yield the bytes at each of these places (:attr:`Item.place`), in this order, or why there are none."""
+        """Yield the bytes at each of these places (``Item.place``), in this order, or why there are none."""
         ...
 
     def record(self, seen_from: Path) -> dict[str, object]:

@@ -23,7 +23,12 @@ class Pairs(NamedTuple):
 
 
 def join(labels: Ints, pairs: Pairs) -> Ints:
-    """Give everything that the pairs connect one label, from 0 without gaps if anything changed."""
+    """Give everything that the pairs connect one label, from 0 without gaps if anything changed.
+
+    Args:
+        labels: A group number an item.
+        pairs: Items that belong together.
+    """
     a, b = labels[pairs.a], labels[pairs.b]
     apart = a != b
     if not apart.any():

@@ -16,7 +16,9 @@ from scipy.fft import dctn
 SIDE = 32
 WAVES = 16
 PORTRAIT = WAVES * WAVES - 1
-CELLS = 4  # cells a side of a thumbnail
+"""Numbers in a portrait."""
+CELLS = 4
+"""Cells a side of a thumbnail, by which templates are compared."""
 FLAT = 1.0  # gray levels of contrast (root mean square) below which there is nothing to compare
 
 
@@ -26,7 +28,11 @@ def content_hash(pixels: UInt8[np.ndarray, "3 h w"]) -> str:
 
 
 def thumbnails(images: UInt8[np.ndarray, "b 3 h w"]) -> UInt8[np.ndarray, "b 32 32"]:
-    """Return the luminance of every picture at 32 x 32 (Lanczos)."""
+    """Return the luminance of every picture at 32 x 32 (Lanczos).
+
+    Args:
+        images: RGB, shape ``(b, 3, h, w)``.
+    """
     luminance = np.tensordot(images.astype(np.float32), np.array([0.299, 0.587, 0.114], np.float32), axes=(1, 0))
     if luminance.shape[1:] != (SIDE, SIDE):
         small = [Image.fromarray(one).resize((SIDE, SIDE), Image.Resampling.LANCZOS) for one in luminance]
@@ -35,7 +41,11 @@ def thumbnails(images: UInt8[np.ndarray, "b 3 h w"]) -> UInt8[np.ndarray, "b 32 
 
 
 def portraits(thumbs: UInt8[np.ndarray, "b 32 32"]) -> Float[np.ndarray, "b 255"]:
-    """Return a vector of length 1 a thumbnail, float32; all zeros where the picture is flat."""
+    """Return a vector of length 1 a thumbnail, float32; all zeros where the picture is flat.
+
+    Args:
+        thumbs: Of :func:`thumbnails`.
+    """
     waves = dctn(thumbs.astype(np.float32), axes=(1, 2), norm="ortho")[:, :WAVES, :WAVES].reshape(len(thumbs), -1)
     waves = waves[:, 1:].astype(np.float32)
     length = np.linalg.norm(waves, axis=1, keepdims=True)
@@ -43,5 +53,9 @@ def portraits(thumbs: UInt8[np.ndarray, "b 32 32"]) -> Float[np.ndarray, "b 255"
 
 
 def flat(vectors: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
-    """Return which portraits are of flat pictures: in them there is nothing to compare."""
+    """Return which portraits are of flat pictures: in them there is nothing to compare.
+
+    Args:
+        vectors: Of :func:`portraits`, one a row.
+    """
     return np.asarray(~vectors.any(axis=1))

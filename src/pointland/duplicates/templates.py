@@ -65,7 +65,13 @@ def template_groups(
 def shared_share(
     one: UInt8[np.ndarray, "b 32 32"], other: UInt8[np.ndarray, "b 32 32"], tolerance: float = 4.0
 ) -> Float[np.ndarray, " b"]:
-    """Return the share of cells in which two pictures agree, pair by pair; 0 where both are flat everywhere."""
+    """Return the share of cells in which two pictures agree, pair by pair; 0 where both are flat everywhere.
+
+    Args:
+        one: Thumbnails.
+        other: As many, each to be compared with that of the same place.
+        tolerance: Gray levels within which cells agree.
+    """
     (a, busy_a), (b, busy_b) = _cells(one), _cells(other)
     return _share(a, b, busy_a | busy_b, tolerance)
 

@@ -70,6 +70,14 @@ def funnels(
 ) -> "Funnels":
     """Make a mixture of equally likely funnels, one for each of ``dims``, centers ``separation`` apart.
 
+    Args:
+        d: Dimensions of the space.
+        dims: Dimensions of the funnels, each at least 2.
+        seed: Of the rotations.
+        separation: Distance between any two centers.
+        spread: Standard deviation of the logarithm of the variance.
+        twist: Radians that the planes turn by to either side; see :func:`funnel`.
+
     Raises:
         ValueError: If there are more funnels than dimensions, or none, or one has no room.
     """

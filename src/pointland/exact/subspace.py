@@ -24,6 +24,9 @@ def subspace(
         seed: Of the rotation and the shift.
         variances: One an axis; all 1 if left out.
         shift: Standard deviation of every coordinate of the center; 0 for a plane through the origin.
+
+    Raises:
+        ValueError: If the number of variances is not ``k``.
     """
     if variances is not None and len(variances) != k:
         raise ValueError(f"a plane of {k} dimensions takes {k} variances, got {len(variances)}")

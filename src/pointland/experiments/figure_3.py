@@ -80,7 +80,7 @@ class Row(NamedTuple):
 
     @property
     def claim(self) -> bool:
-        """Whether all that the paper says of the figure holds: reproduced at LID 0, and nearly all others at 1."""
+        """Whether all that the paper says of the figure holds, a copy at LID 0 and nearly all others at 1."""
         return self.reproduced and self.share_one >= 0.9
 
 
@@ -122,7 +122,7 @@ class Result:
 
     @property
     def claims(self) -> dict[str, bool]:
-        """What the paper says, at each length of training: whether it held for most seeds, and for how many."""
+        """What the paper says at each length of training, whether it held for most seeds, and for how many."""
         out = {}
         trained = [row for row in self.rows if row.model == "trained"]
         for version, steps in sorted({(row.version, row.steps) for row in trained}):

@@ -146,7 +146,7 @@ def measured(
     image = torch.from_numpy(picture.pixels)
     x = check_encoded(model.codec.encode(image[None]))
     grid = x.ndim == 4
-    losses: dict[str, Float[Tensor, "n *place"]] = {}
+    losses: dict[str, Tensor] = {}
     sides: dict[str, Side] = {}
     spent = 0
     for what, text in (("without a caption", None), ("under the caption", caption))[: 1 if caption is None else 2]:
@@ -195,6 +195,7 @@ def measured(
         nearest=nearest,
         generated=tuple(generated),
         words=words,
+        words_by="freedom" if getattr(model, "distilled", False) else "guidance",
         no_words=no_words,
         evaluations=spent,
     )
@@ -275,7 +276,6 @@ def _words(model: Model, caption: str | None, seed: int) -> tuple[Attribution | 
         return None, f"no text encoder was found in {model.identity['class']}"
     if not any(word.positions for word in words_of(model, caption)):
         return None, "the caption has no word that the model reads"
-    distilled = getattr(model, "distilled", False)
-    if distilled:  # no difference of two predictions there: what the words leave free
+    if getattr(model, "distilled", False):  # no difference of two predictions there: what the words leave free
         return attribute(model, caption, Freedom(), memorized_when="low", n_draws=WORD_DRAWS, seed=seed), None
     return attribute(model, caption, guidance_norm, n_draws=WORD_DRAWS, seed=seed), None

@@ -101,6 +101,8 @@ class Explanation:
         nearest: What the training pictures hold near it; ``None`` if none were given.
         generated: What an extraction gave.
         words: What each word of the caption does.
+        words_by: To what: the pull of the caption (``guidance``), or where guidance is inside the network the
+            ``freedom`` that it leaves.
         no_words: Why that is not known.
         evaluations: Network evaluations of one picture, Jacobian products included; those of words apart.
     """
@@ -124,6 +126,7 @@ class Explanation:
     nearest: Nearest | None
     generated: tuple[Generated, ...]
     words: Attribution | None
+    words_by: Literal["guidance", "freedom"]
     no_words: str | None
     evaluations: int
 

@@ -50,9 +50,13 @@ def record(found: Explanation) -> dict[str, Any]:
             "words": [word._asdict() for word in found.words.words],
             "rewrites": [rewrite._asdict() for rewrite in found.words.rewrites],
         },
+        "words_by": found.words_by,
         "no_words": found.no_words,
         "evaluations": found.evaluations,
-        "environment": {"python": platform.python_version(), **{name: _version(name) for name in ("pointland", "torch")}},
+        "environment": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in ("pointland", "torch")},
+        },
     }
     jsonable: dict[str, Any] = _finite(plain)
     return jsonable

@@ -1,6 +1,7 @@
 """The sentences of an explain page: what was decided, how to read each part, and what it does not say."""
 
 import math
+from typing import Literal
 
 from pointland.explanation.evidence import NEAR, Against, Nearest
 from pointland.explanation.explanation import Explanation, FromRun, Number
@@ -157,9 +158,11 @@ def nearest_how(found: Nearest) -> str:
     )
 
 
-def words_how(distilled: bool) -> str:
+def words_how(by: Literal["guidance", "freedom"]) -> str:
     """Say how to read the words of the caption."""
-    what = "the freedom that the caption leaves" if distilled else "how far the caption pulls the model's prediction"
+    what = (
+        "the freedom that the caption leaves" if by == "freedom" else "how far the caption pulls the model's prediction"
+    )
     return (
         f"Which words carry {what}: by the gradient at each word, and by leaving it out. A word on which both agree "
         "is what calls the picture up; where they differ, trust neither alone."

@@ -29,7 +29,9 @@ from pointland.metrics.crossing import ladder
 from pointland.model import Model
 
 Way = Literal["caption", "free", "partial", "cyclic"]
+"""Where the samples start that ask a model for a picture; see :func:`sample`."""
 WAYS: tuple[Way, ...] = get_args(Way)
+"""All of :data:`Way`."""
 
 
 def sample(

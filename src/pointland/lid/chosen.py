@@ -48,12 +48,21 @@ class Chosen(NamedTuple):
 
 
 def chosen_by_plateau(curve: LidCurve, *, d: int) -> Chosen:
-    """Choose the scale of :func:`common_plateau`, and say what it is worth."""
+    """Choose the scale of :func:`common_plateau`, and say what it is worth.
+
+    Args:
+        curve: LID at a ladder of scales.
+        d: Dimensions of the space.
+    """
     return worth(curve, common_plateau(curve.sigmas, curve.values, d=d))
 
 
 def chosen_by_knee(curve: LidCurve) -> Chosen:
-    """Choose the median of the items' published knees, in the time of the SDE; and say what it is worth."""
+    """Choose the median of the items' published knees, in the time of the SDE; and say what it is worth.
+
+    Args:
+        curve: LID at a ladder of scales.
+    """
     found = knee(time_of_sigma(curve.sigmas), curve.values)
     return worth(curve, float(curve.sigmas[int(found.median())]))
 

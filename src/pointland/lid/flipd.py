@@ -73,7 +73,19 @@ def flipd(
 
 
 def flipd_exact(denoise: Denoiser, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"]) -> LidEstimate:
-    """As :func:`flipd` with the exact trace: no Monte-Carlo error, ``1 + d`` forward passes."""
+    """As :func:`flipd` with the exact trace: no Monte-Carlo error.
+
+    Args:
+        denoise: The model, already conditioned.
+        x: Points in model space, shape ``(b, *event)``, not noised.
+        sigma: Noise scale in model-space units, positive; one value or one per item.
+
+    Raises:
+        ValueError: If ``sigma`` is not positive.
+
+    Cost:
+        ``1 + d`` forward passes.
+    """
     check_sigma(sigma)
     trace = derivatives.jacobian(denoise, x, sigma).diagonal(dim1=1, dim2=2).sum(-1)
     with torch.no_grad():

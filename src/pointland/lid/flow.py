@@ -100,7 +100,14 @@ def flow(encode: Map, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"], 
 def flow_from_decoder(
     decode: Map, z: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"], *, n_at_once: int = 32
 ) -> FlowLid:
-    """Return the dimension of a flow at the point with latent ``z``, from its decoder; otherwise as :func:`flow`."""
+    """As :func:`flow`, at the point with latent ``z``, from the decoder.
+
+    Args:
+        decode: The flow's map from latents to data.
+        z: Latents, shape ``(b, *event)``.
+        sigma: Noise scale in model-space units, positive; one value or one per item.
+        n_at_once: Directions in one forward pass.
+    """
     check_sigma(sigma)
     matrix, _ = _square(decode, z, n_at_once)
     _, singular, right = torch.linalg.svd(matrix)

@@ -142,7 +142,7 @@ class DiffusionLidl:
 
     @property
     def sigma(self) -> float:
-        """The scale that dimension is meant at: the geometric mean of the noise scales."""
+        """The scale that dimension is meant at, the geometric mean of the noise scales."""
         return math.exp(sum(math.log(delta) for delta in self.deltas) / len(self.deltas))
 
     def __call__(self, denoise: Denoiser, x: Float[Tensor, "b *event"], keys: list[str]) -> LidEstimate:

@@ -116,6 +116,9 @@ def latent_spread(variances: Float[Tensor, "b m"], decoder_sigma: float, floor: 
         variances: Posterior variances.
         decoder_sigma: Square root of the decoder's variance, in units of ``x``.
         floor: Smallest variance that is told from 0.
+
+    Raises:
+        ValueError: If ``decoder_sigma`` is not positive.
     """
     if not decoder_sigma > 0:
         raise ValueError(f"decoder_sigma must be positive, got {decoder_sigma}")
@@ -153,6 +156,9 @@ def decoder_rank(
 
     Cost:
         One pass of the encoder and ``m`` forward derivatives of the decoder.
+
+    Source:
+        Dai & Wipf 2019, arXiv:1903.05789, for the active latents; the rank along them is ours.
     """
     mean, log_variance = _encoded(encode, x)
     active = from_posterior(mean, log_variance, cut=cut).active

@@ -64,7 +64,20 @@ def sweep(
     seed: int = 0,
     batch_size: int = 64,
 ) -> Sweep:
-    """Measure the denoising loss of every item at every sigma; ``len(sigmas) * n_draws`` forward passes an item."""
+    """Measure the denoising loss of every item at every sigma.
+
+    Args:
+        denoise: The model, already conditioned.
+        x: Points in model space, shape ``(b, *event)``.
+        keys: What the draws are keyed by, one an item.
+        sigmas: Trained levels, ascending.
+        n_draws: Noises an item and sigma.
+        seed: Of the draws.
+        batch_size: Items in one call.
+
+    Cost:
+        ``len(sigmas) * n_draws`` forward passes an item.
+    """
     values, stderrs = [], []
     for sigma in sigmas:
         estimator = DenoisingLoss(float(sigma), n_draws, seed)

@@ -48,7 +48,7 @@ class Evaluations:
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """The conditions under which this batch is evaluated: both as soon as one item has a caption."""
+        """The conditions under which this batch is evaluated, both as soon as one item has a caption."""
         if self.model.conditional and any(caption is not None for caption in self.captions):
             return ("unconditional", "conditional")
         return ("unconditional",)

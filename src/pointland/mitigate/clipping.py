@@ -87,7 +87,11 @@ class ClippedGuidance:
 
 
 def norm_of(norm: Norm) -> "_Measure":
-    """Return the measure whose normal level :class:`ClippedGuidance` takes."""
+    """Return the measure whose normal level :class:`ClippedGuidance` takes.
+
+    Args:
+        norm: Of guidance or of the guided score.
+    """
     return _Measure(norm)
 
 

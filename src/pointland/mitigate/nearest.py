@@ -99,5 +99,11 @@ def moved_out(
 def usual_margin(
     unseen: Float[Tensor, "m *event"], training: Float[Tensor, "n *event"], *, rate: float = 0.01
 ) -> float:
-    """Return the distance within which a share ``rate`` of pictures never trained on have a training picture."""
+    """Return the distance within which a share ``rate`` of pictures never trained on have a training picture.
+
+    Args:
+        unseen: Pictures never trained on, in model space.
+        training: Training pictures in the same space.
+        rate: Share of the unseen within the margin.
+    """
     return float(nearest(unseen, training).distance.quantile(rate))

@@ -129,7 +129,15 @@ def opening(
     model: PromptedModel | None,
     arguments: Mapping[str, Any],
 ) -> Opening:
-    """Ask a pipeline what it is about to do; arguments as for :class:`~pointland.mitigate.Mitigation`.
+    """Ask a pipeline what it is about to do.
+
+    Args:
+        pipe: The pipeline.
+        prompts: One an image.
+        generators: One a prompt; put back and drawn from once, as the pipeline would.
+        callback: The user's own, called as the pipeline would.
+        model: Of the pipeline's modules; made if ``None``.
+        arguments: The pipeline's other arguments.
 
     Raises:
         ValueError: If there is not one generator a prompt, an argument is not the pipeline's to get, or the pipeline

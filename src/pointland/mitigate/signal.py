@@ -132,7 +132,17 @@ def signals(
     batch_size: int = 16,
     **arguments: Any,
 ) -> list[float]:
-    """Return the signal of every prompt from its generator's noise; the pipeline's arguments decide where it starts."""
+    """Return the signal of every prompt from its generator's noise.
+
+    Args:
+        signal: What to measure.
+        pipe: The pipeline.
+        prompts: One an image.
+        generators: One a prompt.
+        model: Of the pipeline's modules; made if ``None``.
+        batch_size: Prompts in one call.
+        arguments: Of the pipeline, which decide where it starts.
+    """
     found: list[float] = []
     for first in range(0, len(prompts), batch_size):
         part = slice(first, first + batch_size)

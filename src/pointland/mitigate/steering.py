@@ -39,7 +39,7 @@ class Step:
 
     @property
     def guided(self) -> Float[Tensor, "b *event"]:
-        """What the sampler uses: unconditional plus ``scale`` times the difference."""
+        """What the sampler uses, unconditional plus ``scale`` times the difference."""
         return self.unconditional + self.scale * (self.conditional - self.unconditional)
 
 

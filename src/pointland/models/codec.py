@@ -128,7 +128,11 @@ def all_or_nan(latents: Float[Tensor, "b *event"]) -> Float[Tensor, "b *event"]:
 
 
 def to_bytes(images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b 3 h w"]:
-    """Turn [-1, 1] into bytes, clipped and rounded."""
+    """Turn [-1, 1] into bytes, clipped and rounded.
+
+    Args:
+        images: Shape ``(b, 3, h, w)``.
+    """
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 

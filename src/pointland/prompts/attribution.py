@@ -152,7 +152,13 @@ def attribute(
 def at_start(
     model: PromptedModel, condition: Condition, noise: Float[Tensor, "n *event"]
 ) -> tuple[Float[Tensor, "n *event"], float]:
-    """Take the objective where a generation starts: pure noise at the model's highest level."""
+    """Take the objective where a generation starts: pure noise at the model's highest level.
+
+    Args:
+        model: The model.
+        condition: Of the prompt, one row.
+        noise: Standard normal, one row a start.
+    """
     sigma = float(model.levels.sigmas[-1])
     return sigma * noise, sigma
 
@@ -163,6 +169,12 @@ def landed(
     """Take the objective after one step under the prompt, at a low level: :mod:`pointland.metrics.guidance_jump`.
 
     The point is held fixed; a gradient tells what the words do there.
+
+    Args:
+        model: The model.
+        condition: Of the prompt, one row.
+        noise: Standard normal, one row a start.
+        low: Level at which it lands.
     """
     start, high = at_start(model, condition, noise)
     sigma = model.levels.nearest(low).sigma

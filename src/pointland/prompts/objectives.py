@@ -38,6 +38,7 @@ from pointland.model import Condition, PromptedModel
 Objective = Callable[
     [PromptedModel, Float[Tensor, "b *event"], Float[Tensor, "#b"], Condition, Condition], Float[Tensor, " b"]
 ]
+"""What is attributed to words, one number an item, of a model, points, their scale, the condition and none."""
 """``objective(model, x, sigma, condition, base)``, one value an item; ``base`` is the condition without the prompt."""
 
 Slope = Literal["backward", "finite-difference"]
@@ -64,6 +65,13 @@ def predictions(
 ) -> Predictions:
     """Return the denoised points under both conditions from one network call of ``2 b`` rows.
 
+    Args:
+        model: The model.
+        x: Points in model space, shape ``(b, *event)``.
+        sigma: Noise scale in model-space units, positive; one value or one per item.
+        condition: Of the prompts, one row an item.
+        base: Of no prompt, one row an item.
+
     Raises:
         ValueError: If a condition has not one row an item.
     """
@@ -81,6 +89,13 @@ def guidance_norm(
     base: Condition,
 ) -> Float[Tensor, " b"]:
     """Return the root mean square difference of the two noise predictions; memorized when high.
+
+    Args:
+        model: The model.
+        x: Points in model space, shape ``(b, *event)``.
+        sigma: Noise scale in model-space units, positive; one value or one per item.
+        condition: Of the prompts, one row an item.
+        base: Of no prompt, one row an item.
 
     Cost:
         2 evaluations.

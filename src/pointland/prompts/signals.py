@@ -38,6 +38,7 @@ from pointland.prompts.attention import AttentionEntropyStart
 SignalName = Literal[
     "jump", "guidance", "confidence", "edges", "sharpness", "cosine", "freedom", "attention", "trajectory"
 ]
+"""A signal of a prompt, as ``--signal`` names it."""
 DEFAULT: tuple[SignalName, ...] = ("jump", "guidance")
 DECIDE_BY = "guidance_norm_jump"
 JUMP_TO = 0.3  # see docs/prompts.md for the levels tried

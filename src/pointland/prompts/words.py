@@ -26,7 +26,12 @@ class Word(NamedTuple):
 
 
 def words_of(model: PromptedModel, prompt: str) -> list[Word]:
-    """Return the words of a prompt, between spaces, each with its positions."""
+    """Return the words of a prompt, between spaces, each with its positions.
+
+    Args:
+        model: Whose tokenizers read it.
+        prompt: The text.
+    """
     return aligned(prompt, model.tokens(prompt))
 
 

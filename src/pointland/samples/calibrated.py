@@ -17,6 +17,10 @@ PUBLISHED = 1.0
 
 
 def calibrated_distance(near: Neighborhood) -> Float[np.ndarray, " q"]:
-    """Return the calibrated distance of every query, at least 0, low when copied; 2 where all distances are 0."""
+    """Return the calibrated distance of every query, at least 0, low when copied; 2 where all distances are 0.
+
+    Args:
+        near: The nearest training images of every query, by :func:`neighborhood`.
+    """
     mean = near.distances.mean(axis=1)
     return np.asarray(np.where(mean > 0, near.distances[:, 0] / np.maximum(ALPHA * mean, 1e-300), 1 / ALPHA))

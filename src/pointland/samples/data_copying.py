@@ -70,6 +70,12 @@ def cells(
     """Cut the space by k-means on the training set, after PCA to at most 64 values; return the cell of each other.
 
     At most 10,000 training images are used.
+
+    Args:
+        train: Descriptors of the training set.
+        others: Sets of descriptors to assign.
+        n_cells: Cells.
+        seed: Of k-means.
     """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA

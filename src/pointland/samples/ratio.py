@@ -15,6 +15,10 @@ PUBLISHED = 1 / 3
 
 
 def neighbor_ratio(near: Neighborhood) -> Float[np.ndarray, " q"]:
-    """Return the ratio of every query, in [0, 1], low when copied; 1 where both distances are 0."""
+    """Return the ratio of every query, in [0, 1], low when copied; 1 where both distances are 0.
+
+    Args:
+        near: The nearest training images of every query, by :func:`neighborhood`.
+    """
     second = near.distances[:, 1]
     return np.asarray(np.where(second > 0, near.distances[:, 0] / np.maximum(second, 1e-300), 1.0))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 Direction = Literal["low", "high"]
+"""Which end of a column is suspicious."""
 Floats = NDArray[np.float64]
 
 MINIMUM_STRATUM = 500
@@ -145,7 +146,11 @@ def decide(
 
 
 def check_rate(fdr: float) -> None:
-    """Raise ``ValueError`` unless ``fdr`` is a rate between 0 and 1."""
+    """Check that ``fdr`` is a rate.
+
+    Raises:
+        ValueError: Unless it is between 0 and 1.
+    """
     if not 0 < fdr < 1:
         raise ValueError(f"fdr {fdr:g} is not a rate between 0 and 1; 0.05 is customary")
 
@@ -228,7 +233,11 @@ def mirrored_p_values(values: Floats) -> Floats:
 
 
 def benjamini_hochberg(p: Floats) -> Floats:
-    """Return q-values: flag ``q <= fdr`` to keep the false discovery rate. NaN stays NaN and is not counted."""
+    """Return q-values: flag ``q <= fdr`` to keep the false discovery rate. NaN stays NaN and is not counted.
+
+    Args:
+        p: P-values; NaN where there is none.
+    """
     q = np.full(len(p), np.nan)
     known = np.flatnonzero(np.isfinite(p))
     order = known[np.argsort(p[known], kind="stable")]

@@ -20,6 +20,7 @@ otherwise: no data LID, no reference, or too few pictures             cannot tel
 from typing import Literal, NamedTuple
 
 Kind = Literal["overfitting-driven", "data-driven", "cannot tell"]
+"""Why a picture is memorized, in the paper's terms."""
 
 LEVEL = 0.02
 

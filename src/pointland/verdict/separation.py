@@ -9,7 +9,9 @@ from scipy.stats import beta, rankdata
 from pointland.verdict.conformal import Direction, Floats
 
 UNMEMORIZED_LABELS = frozenset({"0", "false", "no", "held_out", "unmemorized", "not memorized"})
+"""Labels of pictures that were not memorized, which count as controls."""
 MINIMUM_FOR_TPR = 100
+"""Controls below which a true positive rate at 1 % false positives is not given."""
 
 
 class Interval(NamedTuple):
@@ -88,6 +90,11 @@ def separations(
 
 def clopper_pearson(hits: int, n: int, level: float = 0.95) -> Interval:
     """Return a share with its exact binomial interval (Clopper and Pearson 1934).
+
+    Args:
+        hits: Of ``n``.
+        n: Trials.
+        level: That the interval holds the share with, at least.
 
     Raises:
         ValueError: Unless ``0 <= hits <= n`` and ``n > 0``.

@@ -21,7 +21,11 @@ ROWS = (
 
 
 def draw(result: Result) -> str:
-    """Draw the densities: the memorized in red, every folder of others in its own color."""
+    """Draw the densities: the memorized in red, every folder of others in its own color.
+
+    Args:
+        result: Of the experiment.
+    """
     names = [group.group for group in result.groups]
     colors = {name: COLORS[min(place, len(COLORS) - 1)] for place, name in enumerate(names)}
     parts = [

@@ -90,6 +90,11 @@ def disagreement(calibrated: DataLid, skewness: DataLid, limit: float = 0.3) -> 
 
     The two err for different reasons, so there is a problem of scale (noise, curvature) or of mixed pieces, and neither
     should be reported alone.
+
+    Args:
+        calibrated: By the calibrated MLE.
+        skewness: By ESS, at the same queries.
+        limit: Share of the ESS.
     """
     return np.asarray(np.abs(calibrated.value - skewness.value) > limit * skewness.value)
 

@@ -88,6 +88,10 @@ def gride_set(neighbors: Neighbors, ladder: Sequence[int] = LADDER) -> list[SetL
     others. With fewer than two left the value is 0. The interval is from the observed Fisher information, as if
     queries were independent, so it is too narrow where neighbourhoods overlap much.
 
+    Args:
+        neighbors: At least twice the last step of the ladder a query.
+        ladder: Neighbour numbers ``k``, each compared with ``2 k``.
+
     Raises:
         ValueError: If the ladder is empty, has entries below 1, or needs more neighbours.
 

@@ -40,6 +40,9 @@ def local_pca(neighbors: Neighbors, reference: Float[np.ndarray | Tensor, "n *ev
     Do not trust:
         On a curved set, which fills more directions than it has dimensions (11.2 for a flat torus of 6), or where the
         dimension nears ``k``: counts stop at ``k - 1`` (81 for a true 128 at k = 100).
+
+    Source:
+        Fukunaga & Olsen 1971.
     """
     y = as_vectors(reference, "reference")
     q, k = neighbors.indices.shape
@@ -84,6 +87,9 @@ def explained_variance(eigenvalues: Float[np.ndarray, "q rank"], k: int, share: 
 
     Raises:
         ValueError: If ``share`` is not between 0 and 1.
+
+    Source:
+        Fukunaga & Olsen 1971, by the share of variance explained.
     """
     check_share(share)
     held = np.cumsum(eigenvalues, 1)
@@ -103,6 +109,13 @@ def soft_count(eigenvalues: Float[np.ndarray | Tensor, "q rank"], sigma: float) 
     The number of directions wider than ``sigma``: what FLIPD and the denoising loss measure on the locally linear
     model, so the LID of data and of a model compare at one named scale. ``eigenvalues`` may be variances of any origin:
     local PCA, squared singular values of a generator's Jacobian, variances of a VAE.
+
+    Args:
+        eigenvalues: Variances, shape ``(q, rank)``.
+        sigma: Scale, positive.
+
+    Returns:
+        In dimensions, 0 to ``rank``, shape ``(q,)``.
 
     Raises:
         ValueError: If ``sigma`` is not positive and finite.

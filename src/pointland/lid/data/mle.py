@@ -57,6 +57,13 @@ def mle_average(neighbors: Neighbors, k: int | None = None) -> SetLid:
     ``n_used`` counts the others. With none left the dimension is 0. The interval takes one independent observation a
     query, since neighbourhoods overlap.
 
+    Args:
+        neighbors: Of the queries.
+        k: How many of them to use; all if ``None``.
+
+    Returns:
+        ``value`` in dimensions, with its interval, and ``n_used`` queries.
+
     Source:
         MacKay & Ghahramani 2005, comments on Levina & Bickel.
     """

@@ -117,7 +117,13 @@ def build_index(
 
 
 def exact_index(points: Float[np.ndarray | Tensor, "n *event"], k: int, *, start: int = 0) -> NeighborIndex:
-    """Make one shard ready for a search that compares every point with every query; see :func:`build_index`."""
+    """Make one shard ready for a search that compares every point with every query; see :func:`build_index`.
+
+    Args:
+        points: The shard, one a row.
+        k: Neighbours that will be asked for.
+        start: Number of its first point in the whole set.
+    """
     rows = as_vectors(points)
     return open_index(rows, k, uncut(rows, np.arange(len(rows))), start=start)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 Family = StableDiffusion | StableDiffusionXL | StableDiffusion3 | Flux | PixArt | DiT | Unconditional
+"""A model of any of the families that diffusers pipelines are loaded as."""
 
 FAMILIES: dict[str, Callable[..., Family]] = {
     "StableDiffusionPipeline": stable_diffusion,

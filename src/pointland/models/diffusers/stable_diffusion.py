@@ -93,6 +93,15 @@ def from_parts(
 ) -> StableDiffusion:
     """Make a model of the parts of a loaded ``StableDiffusionPipeline``; nothing is copied, moved or switched.
 
+    Args:
+        unet: The network.
+        vae: The autoencoder.
+        text_encoder: Of captions.
+        tokenizer: Of captions.
+        scheduler: Whose noise schedule the network was trained with.
+        name: For a run's record.
+        kind: Class of the pipeline, for the record.
+
     Raises:
         ValueError: If the U-Net needs more than text states, the parts do not fit each other, or the scheduler is not
             variance-preserving.

@@ -75,6 +75,12 @@ def unconditional(pipe: "DiffusionPipeline", *, name: str, kind: str) -> Uncondi
 def from_unet(unet: "UNet2DModel", scheduler: object, *, name: str, kind: str = "UNet2DModel") -> Unconditional:
     """Make a model of an unconditional pixel-space U-Net and its scheduler.
 
+    Args:
+        unet: The network.
+        scheduler: Whose noise schedule it was trained with.
+        name: For a run's record.
+        kind: Class, for the record.
+
     Raises:
         ValueError: If the U-Net has other than 1 or 3 channels, or is conditioned on a class.
     """

@@ -51,6 +51,10 @@ class Dinov2:
 def load_dinov2(source: str, side: int = 224) -> Dinov2:
     """Load a network from a directory or a hub id, on the CPU, from safetensors only.
 
+    Args:
+        source: A directory or hub id.
+        side: Height and width that pictures are fitted to.
+
     Raises:
         ValueError: If it cannot be loaded.
     """

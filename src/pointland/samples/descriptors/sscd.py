@@ -52,6 +52,10 @@ def load_sscd(file: Path | str, side: int = 288) -> Sscd:
 
     A TorchScript file is a program: name only files that you trust.
 
+    Args:
+        file: A TorchScript file.
+        side: Height and width that pictures are fitted to.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no TorchScript network.
