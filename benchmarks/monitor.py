@@ -85,7 +85,13 @@ def watched(folder: Path, planted: Planted, seed: int) -> dict[str, Any]:
     train, held_out = sides(planted, seed, PROBES)
     most = asked_for(planted)
     monitors = {
-        sigma: Monitor(pictures(planted, train), pictures(planted, held_out), every=100, sigma=sigma)
+        sigma: Monitor(
+            pictures(planted, train),
+            pictures(planted, held_out),
+            every=100,
+            sigma=sigma,
+            record=folder / f"readings-{sigma:g}.jsonl",
+        )
         for sigma in SIGMAS
     }
     complexity = np.log([float(png_bytes(one)) for one in pictures(planted, np.r_[train, held_out]).numpy()])

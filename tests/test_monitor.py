@@ -23,7 +23,7 @@ from pointland.monitoring.checkpoints import checkpoints
 from pointland.monitoring.drawing import as_svg
 from pointland.monitoring.gap import compared
 from pointland.monitoring.lightning import callback
-from pointland.monitoring.reading import Reading
+from pointland.monitoring.reading import Reading, fallen, reading_of, rounded
 from pointland.monitoring.watched import evaluating, model_of, unwrapped
 
 SIDE = 8
@@ -70,7 +70,8 @@ def test_the_gap_is_that_of_the_dimensions() -> None:
     half = monitor.read(2, partly(16, TRAIN))
     assert half.train == pytest.approx(24, abs=2)
     assert half.low < 24 < half.high
-    assert half.alarm
+    assert (half.since, half.alarm) == (1, True)
+    assert half.lost == pytest.approx(24, abs=3)
     assert monitor.alarmed == half
     assert monitor.recommended_step == 1
     lost = monitor.lost(20)
@@ -129,7 +130,24 @@ def test_it_reads_when_due_once_and_tells_loggers() -> None:
     assert [one is not None for one in found] == [False, False, False, True, False, False, True]
     assert [step for _, step in told] == [5, 10]
     assert told[0][0]["memorization/gap"] == monitor.readings[0].gap
+    assert told[1][0]["memorization/lost"] == monitor.readings[1].lost == pytest.approx(0, abs=0.1)
     assert set(told[0][0]) == {f"memorization/{n}" for n in ("train", "held_out", "gap", "low", "high", "p", "alarm")}
+
+
+def test_what_is_lost_is_seen_before_the_gap_is() -> None:
+    """Memorization of a few dimensions where pictures differ by many: only the comparison with themselves sees it."""
+    rng = np.random.default_rng(0)
+    own, complexity = rng.normal(100, 20, 120), rng.normal(6, 0.3, 120)
+    readings: list[Reading] = []
+    for step, lost in ((100, 0), (200, 0), (300, 0), (400, 3), (800, 6)):
+        now = own + rng.normal(0, 2, 120) - lost * TRAINED
+        lids = (rounded(now[TRAINED]), rounded(now[~TRAINED]))
+        readings.append(reading_of(step, lids, complexity, readings, 0.05))
+    assert [one.since for one in readings] == [None, 100, 100, 200, 400]
+    assert [one.alarm for one in readings] == [False, False, False, True, True]
+    assert readings[3].lost == pytest.approx(3, abs=1.5)
+    assert readings[3].low < 0  # the gap alone says nothing yet
+    assert fallen(readings).mean() == pytest.approx(3, abs=1.5)  # from 400 to 800
 
 
 def test_the_same_pictures_get_the_same_draws_at_every_reading() -> None:

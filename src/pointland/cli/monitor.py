@@ -38,9 +38,12 @@ def monitor(
     from pointland.monitoring.checkpoints import checkpoints as found_in
     from pointland.monitoring.checkpoints import models
     from pointland.monitoring.drawing import as_svg
+    from pointland.report.words import clean, upright
 
     quiet()
     found = found_in(checkpoints)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file; give a folder")
     out.mkdir(parents=True, exist_ok=True)
     watching = Monitor(
         train,
@@ -60,7 +63,7 @@ def monitor(
         for at, (step, loaded) in enumerate(models(left, model, device=device), 1):
             status.update(Text(f"Reading step {step:,}, {at} of {len(left)}"))
             watching.read(step, loaded)
-    table = Table("step", "trained on", "held out", "gap", "95 % interval", "p", "")
+    table = Table("step", "trained on", "held out", "gap", "95 % interval", "lost since half-way", "p", "")
     for one in watching.readings:
         ends = f"{one.low:.2f} to {one.high:.2f}"
         table.add_row(
@@ -69,6 +72,7 @@ def monitor(
             f"{one.held_out:.1f}",
             f"{one.gap:.2f}",
             ends,
+            "" if one.lost is None else f"{one.lost:.2f}",
             f"{one.p:.2g}",
             Text("ALARM", "red") if one.alarm else "",
         )
@@ -84,5 +88,5 @@ def monitor(
     if left:
         console.print("Training pictures that lost most dimensions, beyond held-out ones:")
         for key, lost in watching.lost():
-            console.print(Text(f"  {lost:6.1f}  {key}"), soft_wrap=True)
+            console.print(Text(f"  {lost:6.1f}  {upright(clean(key))}"), soft_wrap=True)
     raise typer.Exit(10)

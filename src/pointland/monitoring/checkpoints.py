@@ -32,7 +32,8 @@ def checkpoints(given: Sequence[Path]) -> list[Checkpoint]:
 
     Args:
         given: Folders whose names end in a number (``checkpoint-500``, as the training scripts of diffusers write
-            them), or a folder that holds such folders.
+            them), or a folder that holds such folders. One that is both, as ``run-2`` with the final pipeline beside
+            its checkpoints, is the folder that holds them.
 
     Raises:
         FileNotFoundError: If one is not there, or holds none.
@@ -42,9 +43,7 @@ def checkpoints(given: Sequence[Path]) -> list[Checkpoint]:
     for folder in given:
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder; give checkpoints, or the folder that holds them")
-        inside = [folder] if NUMBER.search(folder.name) and _is_checkpoint(folder) else sorted(folder.iterdir())
-        numbered = [(NUMBER.search(one.name), one) for one in inside if one.is_dir() and _is_checkpoint(one)]
-        made = [Checkpoint(int(number[1]), one) for number, one in numbered if number]
+        made = _numbered(sorted(folder.iterdir())) or _numbered([folder])
         if not made:
             raise FileNotFoundError(
                 f"{folder} holds no checkpoint: a folder such as checkpoint-500 with a whole pipeline, one of "
@@ -80,9 +79,14 @@ def models(found: Sequence[Checkpoint], base: str | None = None, **loading: Any)
             continue
         model = load(base, **loading)
         own: Any = model.network
-        part = next(folder / name for name in NETWORKS if (folder / name).is_dir())
+        part = next(folder / name for name in NETWORKS if (folder / name / "config.json").exists())
         network = type(own).from_pretrained(part, use_safetensors=True, local_files_only=True, torch_dtype=own.dtype)
         yield step, with_network(model, network.to(own.device).eval())
+
+
+def _numbered(folders: Sequence[Path]) -> list[Checkpoint]:
+    found = [(NUMBER.search(one.name), one) for one in folders if one.is_dir() and _is_checkpoint(one)]
+    return [Checkpoint(int(number[1]), one) for number, one in found if number]
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -18,7 +18,7 @@ def as_svg(readings: Sequence[Reading]) -> str:
         raise ValueError("there is no reading to draw yet")
     steps = [reading.step for reading in readings]
     across = (min(steps), max(max(steps), min(steps) + 1))
-    most = max(max(reading.train, reading.held_out) for reading in readings)
+    most = max(0.1, *(max(reading.train, reading.held_out) for reading in readings))
     lids = Panel(60, 40, 290, 200, across, (0, 1.05 * most))
     low, high = min(0.0, *(one.low for one in readings)), max(0.1, *(one.high for one in readings))
     room = 0.05 * (high - low)

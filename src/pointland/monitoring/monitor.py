@@ -6,18 +6,19 @@ r"""Following memorization during training: the LID of training pictures against
         monitor(step, pipe)     # does nothing but every 1,000 steps; returns the numbers then
 
 While a model generalizes, both have the same dimensions in its eyes, however well or badly it is trained. What it
-begins to memorize loses them. The *gap* is how many dimensions a training picture has less than a held-out one of equal
-complexity that had as many at the first reading: :math:`\Delta` of the regression over all pictures
+begins to memorize loses them. The *gap* is how many dimensions training pictures have less than held-out ones of equal
+complexity, :math:`\Delta` of the regression over all pictures
 
-.. math:: \mathrm{LID}_k = a - \Delta \, [\text{trained on}] + b \log \mathrm{PNG} + c \, \mathrm{LID}_1 + \text{error},
+.. math:: \mathrm{LID} = a - \Delta \, [\text{trained on}] + b \log \mathrm{PNG} + \text{error},
 
-with a 95 % interval that holds whatever the variances are (MacKinnon & White 1985, HC3). A picture's complexity and its
-own first reading explain most of how pictures differ, so that little memorization shows; at the first reading there is
-complexity alone. It alarms when the gap is above 0 at a level that is spent over the readings, the ``k``-th of them at
-``rate / (k (k + 1))``: however long the training, about a share ``rate`` of trainings that memorize nothing is ever
-alarmed. The recommended stop is the last step read before the alarm.
+with a 95 % interval that holds whatever the variances are (MacKinnon & White 1985, HC3). Pictures differ far more among
+themselves than memorization changes them at first. So the monitor also asks what training pictures *lost* since the
+last reading in the first half of the training so far, when the same picture's dimensions there are one more term: that
+is seen several times earlier. It alarms when either is above 0 (Bonferroni) at a level that is spent over the readings,
+the ``k``-th of them at ``rate / (k (k + 1))``: however long the training, about a share ``rate`` of trainings that
+memorize nothing is ever alarmed. The recommended stop is the last step read before the alarm.
 
-Fine-tuning? ``monitor.read(0, pipe)`` before the first step makes the base model the first reading.
+Fine-tuning? ``monitor.read(0, pipe)`` before the first step makes the base model what is compared with at first.
 
 The denoising loss is the estimator (:mod:`pointland.lid.denoising_loss`): no gradient is taken, the draws of a picture
 are the same at every reading, and neither the state of any random generator nor that of the modules changes, so a
@@ -92,7 +93,8 @@ class Monitor:
             batch_size: Pictures in a forward pass.
 
         Raises:
-            ValueError: If a setting is out of its range, or the record is of other settings.
+            ValueError: If a setting is out of its range, or the record is of other settings or no record.
+            FileNotFoundError: If there is no folder for the record.
 
         Cost:
             ``n_draws`` forward passes a picture every ``every`` steps, no gradient: with 256 pictures of each kind
@@ -107,6 +109,8 @@ class Monitor:
         self._given = train, held_out
         self._probes: tuple[Probes, Probes] | None = None
         self._record = None if record is None else Path(record)
+        if self._record is not None and not self._record.parent.is_dir():
+            raise FileNotFoundError(f"{self._record.parent} does not exist; make the folder of the record first")
         self.readings: list[Reading] = [] if self._record is None else self._continued(self._record)
 
     @property
@@ -128,9 +132,9 @@ class Monitor:
         return before[-1] if before else None
 
     def lost(self, n: int = 10) -> list[tuple[str, float]]:
-        """Return the training pictures that lost the most dimensions since the first reading, with how many.
+        """Return the training pictures that lost the most dimensions, with how many more than held-out ones did.
 
-        What a picture lost is compared with the mean of the held-out ones; the first reading alone compares with them.
+        Since the last reading's ``since``; where there is none, how many they have less than the held-out ones' mean.
 
         Raises:
             ValueError: If nothing was read by this monitor yet.
@@ -165,7 +169,18 @@ class Monitor:
         return self.read(step, model) if self.is_due(step) else None
 
     def read(self, step: int, model: Any) -> Reading:
-        """Read now, whether it is due or not; arguments and errors as for a call."""
+        """Read now, whether it is due or not; arguments and errors as for a call.
+
+        A step that was read already, as step 0 was when a training starts again, is not read again.
+
+        Raises:
+            ValueError: If it lies before the last step read.
+        """
+        for known_reading in self.readings:
+            if known_reading.step == step:
+                return known_reading
+        if self.readings and step < self.readings[-1].step:
+            raise ValueError(f"step {step} lies before the last one read, {self.readings[-1].step}; read in their order")
         started = time.perf_counter()
         known = model_of(model, self.pipeline)
         with evaluating(known):
@@ -173,6 +188,8 @@ class Monitor:
                 sides = zip(("train", "held_out"), self._given, strict=True)
                 train, held_out = (probes(name, given, known.codec, self.batch_size) for name, given in sides)
                 check_apart(train, held_out)
+                if self.captioned and not any(train.captions + held_out.captions):
+                    raise ValueError("captioned, but no picture has a caption; give a source that has them")
                 self._probes = train, held_out
             lids = tuple(rounded(self._lids(one, known)) for one in self._probes)
         complexity = np.concatenate([one.complexity for one in self._probes])
@@ -189,7 +206,7 @@ class Monitor:
             part = slice(at, at + self.batch_size)
             denoise = model.given(followed.captions[part]) if self.captioned else model.unconditional
             values.append(estimator(denoise, followed.x[part].to(device), followed.keys[part]).value)
-        return torch.cat(values).double().cpu().numpy()
+        return torch.cat(values).cpu().double().numpy()  # in this order: some devices have no float64
 
     def _keep(self, reading: Reading) -> None:
         if self._record is not None:
@@ -204,11 +221,13 @@ class Monitor:
         """Read a record that is there; a last line that was cut off by a kill is left out, of the file too."""
         if not record.exists() or not record.stat().st_size:
             return []
-        text = record.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
         try:
+            text = record.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]
             settings, *lines = [json.loads(line) for line in whole.splitlines()]
             found = [Reading(**line | {"lids": tuple(map(tuple, line["lids"]))}) for line in lines]
+            if not isinstance(settings, dict):
+                raise TypeError("its first line holds no settings")
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{record.name} is no record of a monitor ({error}); choose another file") from error
         if settings != self.settings:

@@ -22,14 +22,16 @@ class Reading:
         step: Of the training.
         train: Mean LID of the training pictures, in dimensions.
         held_out: Mean LID of the held-out pictures.
-        gap: Dimensions that training pictures have less at equal complexity and first reading; above 0 where they have
-            lost them.
+        gap: Dimensions that training pictures have less, at equal complexity.
         low: Lower end of the gap's 95 % interval, over pictures.
         high: Its upper end.
-        p: One-sided p-value of no gap, of this reading alone.
+        lost: Dimensions that training pictures have less at equal complexity and equal dimensions at ``since``: what
+            they lost from then on; ``None`` where there is no reading to compare with.
+        since: The last step read in the first half of the training so far.
+        p: One-sided p-value of no gap and nothing lost, of this reading alone.
         level: What it is compared with, so that all readings together alarm falsely at most at the rate asked for.
         alarm: Whether ``p`` is at most ``level``.
-        n_missing: Pictures left out, whose network output was not finite at this reading or at the first.
+        n_missing: Pictures left out, whose network output was not finite at this reading or at ``since``.
         seconds: That the reading took.
         lids: Of every training picture and every held-out one, in dimensions; ``None`` where not finite.
     """
@@ -40,6 +42,8 @@ class Reading:
     gap: float
     low: float
     high: float
+    lost: float | None
+    since: int | None
     p: float
     level: float
     alarm: bool
@@ -50,8 +54,9 @@ class Reading:
     @property
     def numbers(self) -> dict[str, float]:
         """The numbers by the names that loggers show."""
-        shown = ("train", "held_out", "gap", "low", "high", "p", "alarm")
-        return {f"memorization/{name}": float(getattr(self, name)) for name in shown}
+        shown = ("train", "held_out", "gap", "low", "high", "lost", "p", "alarm")
+        known = {name: getattr(self, name) for name in shown}
+        return {f"memorization/{name}": float(value) for name, value in known.items() if value is not None}
 
 
 def reading_of(
@@ -69,7 +74,7 @@ def reading_of(
         step: Of the training.
         lids: Of every training picture and every held-out one.
         complexity: Of the same pictures, training pictures first.
-        earlier: The readings before, of the same pictures; the first is what this one is compared at.
+        earlier: The readings before, of the same pictures.
         rate: Share of trainings without memorization that may ever alarm.
         seconds: That it took to get them.
 
@@ -77,11 +82,12 @@ def reading_of(
         ValueError: If too few pictures have a finite value, or the earlier readings are of other pictures.
     """
     trained = np.repeat([True, False], [len(side) for side in lids])
-    values, levels = _together(lids), [complexity]
-    if earlier:
-        if [len(side) for side in earlier[0].lids] != [len(side) for side in lids]:
+    values, before = _together(lids), halfway(step, earlier)
+    levels = [complexity]
+    if before is not None:
+        if [len(side) for side in before.lids] != [len(side) for side in lids]:
             raise ValueError("the record was made with other pictures; choose another file, or the same pictures")
-        levels.append(_together(earlier[0].lids))
+        levels.append(_together(before.lids))
     used = np.isfinite(np.stack([values, *levels])).all(axis=0)
     n_train, n_held_out = int((used & trained).sum()), int((used & ~trained).sum())
     if min(n_train, n_held_out) < FEWEST:
@@ -89,7 +95,11 @@ def reading_of(
             f"step {step}: the model's output is finite for {n_train} training and {n_held_out} held-out pictures; "
             f"a monitor needs {FEWEST} of both. Has the training diverged?"
         )
-    found = compared(values[used], trained[used], [level[used] for level in levels])
+    found = compared(values[used], trained[used], [complexity[used]])
+    p, lost = found.p, None
+    if before is not None:
+        change = compared(values[used], trained[used], [level[used] for level in levels])
+        p, lost = min(1.0, 2 * min(found.p, change.p)), change.gap
     k = len(earlier) + 1
     level = rate / (k * (k + 1))
     return Reading(
@@ -99,24 +109,32 @@ def reading_of(
         gap=found.gap,
         low=found.low,
         high=found.high,
-        p=found.p,
+        lost=lost,
+        since=None if before is None else before.step,
+        p=p,
         level=level,
-        alarm=found.p <= level,
+        alarm=p <= level,
         n_missing=int((~used).sum()),
         seconds=seconds,
         lids=lids,
     )
 
 
-def fallen(readings: Sequence[Reading]) -> NDArray[np.float64]:
-    """Return how many dimensions every training picture lost since the first reading, more than held-out ones did.
+def halfway(step: int, earlier: Sequence[Reading]) -> Reading | None:
+    """Return the last reading in the first half of the training so far, if there is one."""
+    return next((one for one in reversed(earlier) if 2 * one.step <= step), None)
 
-    At the first reading there is nothing to have lost since: how many it has less than the held-out ones' mean.
+
+def fallen(readings: Sequence[Reading]) -> NDArray[np.float64]:
+    """Return how many dimensions every training picture lost since the last reading's ``since``, beyond held-out ones.
+
+    Where there is no such reading: how many it has less than the held-out ones' mean.
     """
-    train, held_out = (np.array(side, float) for side in readings[-1].lids)
-    if len(readings) > 1:
-        before = [np.array(side, float) for side in readings[0].lids]
-        train, held_out = train - before[0], held_out - before[1]
+    last = readings[-1]
+    before = halfway(last.step, readings[:-1])
+    train, held_out = (np.array(side, float) for side in last.lids)
+    if before is not None:
+        train, held_out = train - np.array(before.lids[0], float), held_out - np.array(before.lids[1], float)
     return np.asarray(np.nanmean(held_out) - train)
 
 
