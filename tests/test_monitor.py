@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from torch import Tensor
 
@@ -18,6 +19,7 @@ import pipelines
 from commands import pointland
 from models import ExactModel
 from pointland import Monitor, exact
+from pointland.cli.monitor import monitor as command
 from pointland.models.diffusers import from_pipeline
 from pointland.monitoring.checkpoints import checkpoints
 from pointland.monitoring.drawing import as_svg
@@ -193,13 +195,38 @@ def test_a_record_is_continued_also_after_a_kill(tmp_path: Path) -> None:
     assert all(timeless(a, b) for a, b in zip(whole.readings, again.readings, strict=True))
     assert whole.lost() == again.lost()
     assert len([json.loads(line) for line in file.read_text().splitlines()]) == 4
-    with pytest.raises(ValueError, match="made with other pictures"):
-        Monitor(TRAIN[:20], HELD_OUT, record=file).read(4, model)
+    for others in (TRAIN[:20], TRAIN.flip(0)):
+        with pytest.raises(ValueError, match="made with other pictures"):
+            Monitor(others, HELD_OUT, record=file).read(4, model)
     with pytest.raises(ValueError, match=r"monitor\.jsonl was made with another n_draws"):
         Monitor(TRAIN, HELD_OUT, n_draws=8, record=file)
-    file.write_text("no record\n")
-    with pytest.raises(ValueError, match="no record of a monitor"):
-        Monitor(TRAIN, HELD_OUT, record=file)
+    for wrong in (b"no record\n", b"3\n", b"[]\n", b"\xff\x00\n"):
+        file.write_bytes(wrong)
+        with pytest.raises(ValueError, match="no record of a monitor"):
+            Monitor(TRAIN, HELD_OUT, record=file)
+        assert file.read_bytes() == wrong
+    with pytest.raises(FileNotFoundError, match="make the folder of the record"):
+        Monitor(TRAIN, HELD_OUT, record=tmp_path / "nowhere" / "monitor.jsonl")
+
+
+def test_a_fine_tuning_that_starts_again_keeps_its_first_reading(tmp_path: Path) -> None:
+    record = tmp_path / "monitor.jsonl"
+    first = Monitor(TRAIN, HELD_OUT, every=10, sigma=0.05, record=record)
+    for step in (0, 10, 20):
+        first.read(step, partly(0, TRAIN))
+    again = Monitor(TRAIN, HELD_OUT, every=10, sigma=0.05, record=record)
+    assert again.read(0, partly(16, TRAIN)) == first.readings[0]  # the script's line before its loop
+    assert not again.is_due(10)
+    assert again.read(30, partly(16, TRAIN)).alarm
+    assert [one.step for one in again.readings] == [0, 10, 20, 30]
+    assert again.recommended_step == 20
+    with pytest.raises(ValueError, match="step 25 lies before the last one read, 30"):
+        again.read(25, partly(0, TRAIN))
+
+
+def test_captions_that_are_not_there_are_not_read_under() -> None:
+    with pytest.raises(ValueError, match="no picture has a caption"):
+        Monitor(TRAIN, HELD_OUT, captioned=True).read(1, partly(0, TRAIN))
 
 
 def test_a_training_goes_on_as_if_it_had_not_been_looked_at() -> None:
@@ -365,14 +392,18 @@ def test_checkpoints_are_read_by_step_and_the_record_is_continued(tmp_path: Path
     for step in (1000, 200):
         pipelines.ddpm(seed=step).save_pretrained(runs / f"checkpoint-{step}")
     later = tmp_path / "later" / "checkpoint-3000"
+    (later / "unet_ema").mkdir(parents=True)  # left empty by a kill
     pipelines.ddpm(seed=3).unet.save_pretrained(later / "unet")  # as a training script leaves it
     out = tmp_path / "out"
     options = ["--train", tmp_path / "train", "--held-out", tmp_path / "held_out", "-o", out]
-    shown, refused, again = pointland(
+    (tmp_path / "file").touch()
+    shown, refused, again, no_folder = pointland(
         ["monitor", runs, *options],
         ["monitor", runs, later, *options],
         ["monitor", runs, later, *options, "--model", tmp_path / "base"],
+        ["monitor", runs, *options[:-1], tmp_path / "file"],
     )
+    assert (no_folder.code, "is a file; give a folder" in no_folder.err) == (2, True)
     assert shown.code == 0, shown.err
     assert shown.out.index("200") < shown.out.index("1,000")
     assert (refused.code, "--model" in refused.err) == (2, True)
@@ -384,6 +415,33 @@ def test_checkpoints_are_read_by_step_and_the_record_is_continued(tmp_path: Path
     network = from_pipeline(pipelines.ddpm(seed=3))
     alone = Monitor(tmp_path / "train", tmp_path / "held_out").read(3000, network)
     assert json.loads(second.splitlines()[-1])["train"] == pytest.approx(alone.train)
+
+
+def test_an_alarm_names_the_pictures_and_nothing_in_a_name_does_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, given in (("train", TRAIN), ("held_out", HELD_OUT)):
+        (tmp_path / name).mkdir()
+        for i, one in enumerate(given):
+            file = tmp_path / name / f"{i:02d}\x1b[31m[bold]\u202e.png"
+            Image.fromarray(one.permute(1, 2, 0).numpy()).save(file)
+    for step in (1, 2):
+        (tmp_path / "runs" / f"checkpoint-{step}").mkdir(parents=True)
+        (tmp_path / "runs" / f"checkpoint-{step}" / "model_index.json").touch()
+
+    def load(folder: Path, **_: object) -> Partly:
+        return partly(16 if folder.name == "checkpoint-2" else 0, TRAIN)
+
+    monkeypatch.setattr("pointland.monitoring.checkpoints.load", load)
+    train, held_out = str(tmp_path / "train"), str(tmp_path / "held_out")
+    with pytest.raises(typer.Exit) as end:
+        command([tmp_path / "runs"], train, held_out, tmp_path / "out", sigma=0.05)
+    said = capsys.readouterr().out
+    assert end.value.exit_code == 10
+    assert "Memorizing from step 2 on; keep the one of step 1." in said
+    assert "[31m[bold].png" in said
+    assert "\x1b" not in said
+    assert "\u202e" not in said
 
 
 def test_the_example_trains_and_reads(
@@ -411,6 +469,13 @@ def test_what_holds_no_checkpoint_is_refused(tmp_path: Path) -> None:
         (tmp_path / parent / "checkpoint-5" / "model_index.json").touch()
     with pytest.raises(ValueError, match="two checkpoints are of step 5"):
         checkpoints([tmp_path / "a", tmp_path / "b"])
+    (tmp_path / "a").rename(tmp_path / "run-2")
+    (tmp_path / "run-2" / "model_index.json").touch()  # the final pipeline, beside the checkpoints
+    assert [one.step for one in checkpoints([tmp_path / "run-2"])] == [5]
+    (tmp_path / "b" / "checkpoint-5" / "model_index.json").unlink()
+    (tmp_path / "b" / "checkpoint-5" / "unet_ema").mkdir()  # empty
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+        checkpoints([tmp_path / "b"])
 
 
 def test_the_chart_shows_every_reading_and_the_alarm() -> None:
@@ -419,6 +484,7 @@ def test_the_chart_shows_every_reading_and_the_alarm() -> None:
         as_svg(monitor.readings)
     monitor.read(100, partly(0, TRAIN))
     assert "no alarm" in as_svg(monitor.readings)
+    ElementTree.fromstring(as_svg([replace(monitor.readings[0], train=0.0, held_out=0.0)]))
     monitor.read(200, partly(30, TRAIN))
     drawn = as_svg(monitor.readings)
     assert "first alarm at step 200" in drawn

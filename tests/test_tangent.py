@@ -133,3 +133,5 @@ def test_what_cannot_be_asked() -> None:
         tangent_directions(plane, x, sigma, n=5, probes=probes, n_steps=1)
     with pytest.raises(ValueError, match="sigma must be positive"):
         tangent_directions(plane, x, -sigma, n=1, probes=probes)
+    with pytest.raises(ValueError, match="not finite here"):
+        tangent_directions(lambda x, sigma: x * torch.nan, x, sigma, n=1, probes=probes)

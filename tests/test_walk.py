@@ -58,8 +58,9 @@ def test_steps_and_what_cannot_be_asked() -> None:
     for n in (1, 2, 4):
         with pytest.raises(ValueError, match="odd number of steps"):
             steps_of(n)
-    with pytest.raises(ValueError, match="must be positive, got 0"):
-        steps_of(3, 0.0)
+    for reach in (0.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"must be positive and finite, got {reach}"):
+            steps_of(3, reach)
     plane = exact.subspace(d=4, k=1)
     x = plane.sample(1, seed=0)
     with pytest.raises(ValueError, match="at least once"):
@@ -173,7 +174,7 @@ def test_the_command_refuses_before_it_loads_a_model(image: Path, tmp_path: Path
 
 
 def test_the_command_refuses_what_is_no_picture_and_captions_for_nothing(
-    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = tmp_path / "text.png"
     text.write_text(json.dumps({"no": "picture"}))
@@ -188,6 +189,10 @@ def test_the_command_refuses_what_is_no_picture_and_captions_for_nothing(
         command("exact", image, tmp_path / "walk.png", caption="a boot")
     with pytest.raises(ValueError, match="got n 100"):
         command("exact", image, tmp_path / "walk.png", directions=100)
+    capsys.readouterr()
+    command("exact", image, tmp_path / "short.png", directions=2, reach=1e-9)
+    assert "too short to change a pixel" in (said := capsys.readouterr().out)
+    assert "nan" not in said
     command("exact", image, tmp_path / "walk.jpg", directions=2)
     with Image.open(tmp_path / "walk.jpg") as sheet:
         assert sheet.format == "JPEG"

@@ -8,8 +8,6 @@ import pytest
 
 from pages import DOCS, PAGES, anchors, links, name, text
 
-TO_COME = {"ood"}  # see suppress_warnings in docs/conf.py
-
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_to_files_and_headings(page: Path) -> None:
@@ -37,7 +35,7 @@ def test_every_entry_of_a_table_of_contents_is_a_page() -> None:
         for block in re.findall(r"```\{toctree\}\n(.*?)```", text(index), re.DOTALL):
             for line in block.splitlines():
                 entry = line.rpartition("<")[2].rstrip(">")
-                if entry and not entry.startswith(":") and "*" not in entry and entry not in TO_COME:
+                if entry and not entry.startswith(":") and "*" not in entry:
                     found = [index.parent / f"{entry}{suffix}" for suffix in (".md", ".ipynb")]
                     assert any(page.exists() for page in found), f"{name(index)} lists {entry}"
 

@@ -11,9 +11,19 @@ from rich.console import Console
 from rich.table import Table
 
 from pointland.cli.folders import check_folder
-from pointland.experiments import figure_1, figure_3, proposition_4_2, score_norm, soft_count, theorem_4_1
+from pointland.experiments import (
+    figure_1,
+    figure_3,
+    out_of_distribution,
+    proposition_4_2,
+    score_norm,
+    soft_count,
+    theorem_4_1,
+)
 
-Name = Literal["figure-1", "figure-3", "theorem-4.1", "proposition-4.2", "score-norm", "soft-count"]
+Name = Literal[
+    "figure-1", "figure-3", "theorem-4.1", "proposition-4.2", "score-norm", "soft-count", "out-of-distribution"
+]
 
 
 @runtime_checkable
@@ -49,6 +59,9 @@ def run_reproduce(name: str, out: Path) -> None:
         case "soft-count":
             count = soft_count.run()
             save(name, count, soft_count.draw(count), out)
+        case "out-of-distribution":
+            outside = out_of_distribution.run()
+            save(name, outside, out_of_distribution.draw(outside), out)
         case _:
             norm = score_norm.run()
             save(name, norm, score_norm.draw(norm), out)

@@ -87,8 +87,9 @@ def dual_threshold(
         reference_lid: Their LID.
 
     Returns:
-        P-values; none is below ``1 / (n + 1)``. The rate holds over draws of the reference too: with one small
-        reference the false alarms among many pictures can be more, by about ``sqrt(alpha (1 - alpha) / n)``.
+        P-values; none is below ``1 / (n + 1)``, and of a picture that only one number makes unusual none is below
+        ``2 / (n + 1)``. The rate is that over draws of the reference too: by one small reference the false alarms
+        among many pictures can be more, by a standard deviation of about ``sqrt(alpha (1 - alpha) / n)``.
 
     Raises:
         ValueError: If the two numbers are not of the same pictures, one is not finite, or there is no reference.
@@ -141,7 +142,7 @@ def dual_auroc(
         ValueError: If the two numbers are not of the same pictures, or one is not finite.
 
     Source:
-        Kamkari et al. 2024, arXiv:2403.18910, section 5 and public code. Interval and ``chance`` are ours.
+        Kamkari et al. 2024, arXiv:2403.18910, and the authors' public code. Interval and ``chance`` are ours.
     """
     _check(likelihood, lid)
     _check(reference_likelihood, reference_lid)

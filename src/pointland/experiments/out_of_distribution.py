@@ -113,13 +113,13 @@ def run(*, d: int = 20, k: int = 12, k_peak: int = 2, sigma: float = 0.05, n: in
     body = exact.subspace(d, k, seed, variances=torch.logspace(-1, 1, k, 2).tolist())
     peak = exact.subspace(d, k_peak, seed + 1)
     model = Mixture((body, Gaussian(body.mean, peak.axes, peak.variances)), (1 - weight, weight))
-    reference, control, same, moved = model.sample(4 * n, seed + 2, torch.float64).split(n)
+    reference, control, same, moved = model.sample(4 * n, seed + 2, torch.float64).chunk(4)
     noise = torch.randn(n, d, generator=torch.Generator().manual_seed(seed + 3), dtype=torch.float64)
     scale = torch.tensor([sigma], dtype=torch.float64)
     kinds = {
-        "in distribution": same,
-        "peak of low dimension": model.pieces[1].sample(n, seed + 4, torch.float64),
-        "off the manifold": moved + 3 * sigma * noise,
+        "samples": same,
+        "peak": model.pieces[1].sample(n, seed + 4, torch.float64),
+        "off the plane": moved + 3 * sigma * noise,
     }
 
     def numbers(x: Tensor) -> tuple[Floats, Floats]:
