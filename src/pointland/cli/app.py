@@ -337,7 +337,10 @@ def samples(
 def reproduce(
     name: Annotated[
         str,
-        typer.Argument(help="figure-1, figure-3, figure-4, theorem-4.1, proposition-4.2, score-norm or soft-count."),
+        typer.Argument(
+            help="figure-1, figure-3, figure-4, theorem-4.1, proposition-4.2, score-norm, soft-count or "
+            "out-of-distribution."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the figure and its numbers.")],
     model: Annotated[str | None, typer.Option(help="figure-4: a diffusers directory, or a hub id.")] = None,

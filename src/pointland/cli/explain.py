@@ -131,13 +131,13 @@ def _explain_run(
     from rich.text import Text
 
     from pointland.auditing.directory import read_record
-    from pointland.cli.extract import _source
+    from pointland.cli.extract import model_source
     from pointland.cli.run import quiet
     from pointland.explanation import explain_run
     from pointland.models.loading import Dtype, load
     from pointland.report import write_report
 
-    source = model or _source(run, read_record(run))
+    source = model or model_source(run, read_record(run))
     quiet()
     errors = Console(stderr=True)
     with errors.status(Text(f"Loading {source}")):

@@ -46,7 +46,7 @@ def extract(
 
     check_rate(rate)
     record = read_record(run)
-    source = model or _source(run, record)
+    source = model or model_source(run, record)
     console = Console(stderr=True)
     quiet()
     with console.status(Text(f"Loading {source}")):
@@ -80,7 +80,7 @@ def extract(
     console.print(f"Report: {page}", soft_wrap=True, markup=False)
 
 
-def _source(run: Path, record: dict[str, Any]) -> str:
+def model_source(run: Path, record: dict[str, Any]) -> str:
     from pointland.demo import MINIATURE
 
     source = record.get("model_source")

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pointland.lid.estimate import LidEstimate
 
 FORMATS = (".png", ".jpg", ".jpeg", ".webp")
-STILL, MOVED = 0.2, 0.5  # share of a step that is kept; what lies beyond is in docs/walks.md
 
 
 def walk(
@@ -99,6 +98,8 @@ def _print(found: "PictureWalk", lid: "LidEstimate", d: int, console: "Console")
     from rich import box
     from rich.table import Table
 
+    from pointland.explanation.sentences import MOVED, STILL
+
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for name in ("direction", "eigenvalue", "residual", "mean change", "at the ends"):
         table.add_column(name, justify="right")
@@ -112,6 +113,9 @@ def _print(found: "PictureWalk", lid: "LidEstimate", d: int, console: "Console")
         f"{found.sigma:.4g}; {found.free} of {len(change)} directions have an eigenvalue above 1/2.",
         highlight=False,
     )
+    if not float(found.stepped.max()):
+        console.print("Steps are too short to change a pixel: nothing is said of this picture. Take a larger --reach.")
+        return
     if found.kept < STILL:
         told = "steps are taken back: the model has one picture to give here, as it has of a memorized or a plain one"
     elif found.kept < MOVED:

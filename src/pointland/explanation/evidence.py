@@ -65,7 +65,8 @@ class Nearest:
     """What a set of pictures holds near one picture, which itself counts if it is in the set.
 
     Attributes:
-        searched: Pictures compared.
+        of: Pictures in the set.
+        searched: Of them compared: all, or the likeliest of a large set.
         unreadable: Pictures that could not be read.
         pictures: The nearest, nearest first.
         alike: Of the others those that share most of their cells with it, at least half.
@@ -75,6 +76,7 @@ class Nearest:
         copies: Names of the copies, at most 50.
     """
 
+    of: int
     searched: int
     unreadable: int
     pictures: tuple[Neighbor, ...]
@@ -136,6 +138,7 @@ def nearest_of(
     opened: Iterable[tuple[str, Picture | UnreadablePicture]],
     *,
     n: int = 8,
+    of: int | None = None,
 ) -> Nearest:
     """Compare a picture with others, one after another.
 
@@ -143,6 +146,7 @@ def nearest_of(
         image: The picture, fitted to the model's size.
         opened: Names and pictures of that size.
         n: Pictures kept as nearest; half as many as alike.
+        of: Pictures in the set, if these are only the likeliest of it.
 
     Cost:
         Decoding of every picture; memory of a few hundred.
@@ -170,6 +174,7 @@ def nearest_of(
     shown = {id(one) for one in near}
     others = [one for one in alike if id(one) not in shown and not one.near]
     return Nearest(
+        of=counts["searched"] + counts["unreadable"] if of is None else of,
         pictures=tuple(near),
         alike=tuple(others[: max(1, n // 2)]),
         copies=tuple(copies),

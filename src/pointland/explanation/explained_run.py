@@ -99,7 +99,7 @@ def explain_run(
     to.mkdir(exist_ok=True)
     index = {} if again else explained(folder)
     tell = progress or (lambda *_: None)
-    written = 0
+    written, n_others = 0, run.rows["role"].to_pylist().count("audited") - 1
     for done, one in enumerate(asked):
         name = f"{hashlib.sha256(one.key.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}.html"
         if again or index.get(one.key) != name:
@@ -118,7 +118,7 @@ def explain_run(
                 n_directions=n_directions,
                 seed=run.record["seed"],
                 verdict=from_run(one.row, summary),
-                nearest=nearest_of(picture.pixels, _likely(run, source, one.place, model.codec.size)),
+                nearest=nearest_of(picture.pixels, _likely(run, source, one.place, model.codec.size), of=n_others),
                 generated=_generated(folder, one.row),
                 progress=lambda part, done=done: tell(done, len(asked), part),  # type: ignore[misc]  # bound at once
             )

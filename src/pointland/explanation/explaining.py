@@ -19,7 +19,7 @@ from pointland.data.source import Images
 from pointland.data.sources import open_source
 from pointland.denoiser import Denoiser, per_item
 from pointland.duplicates import content_hash
-from pointland.explanation.curve import levels_for, lid_curve
+from pointland.explanation.curve import PictureCurve, levels_for
 from pointland.explanation.evidence import Against, Generated, Nearest, against, nearest_in
 from pointland.explanation.explanation import Explanation, FromRun, Number, Side, SigmaFrom
 from pointland.explanation.lid_map import averaged
@@ -28,6 +28,7 @@ from pointland.lid.denoising_loss import from_losses
 from pointland.lid.estimate import LidEstimate
 from pointland.lid.flipd import Flipd
 from pointland.lid.places import check_grid, residual_by_place
+from pointland.lid.plateau import LidCurve
 from pointland.lid.scale import PAPER_SIGMA
 from pointland.model import Model, PromptedModel
 from pointland.models.codec import check_encoded
@@ -154,9 +155,7 @@ def measured(
         losses[what] = _losses(model, x, picture.sha256, text, sigma, n_draws, seed)
         bound = model.given([text])
         tell(f"curve {what}")
-        curve = lid_curve(
-            bound, x, picture.sha256, levels_for(model.levels), sigma=sigma, n_draws=CURVE_DRAWS, seed=seed
-        )
+        curve = _curve(model, x, picture.sha256, text, sigma, seed)
         went, cost = None, 0
         if n_directions:
             tell(f"walk {what}")
@@ -164,7 +163,7 @@ def measured(
             went = Walking(sigma, n, seed=seed)(model, image, picture.sha256, text)
             cost = went.evaluations
         sides[what] = Side(
-            _number(from_losses(losses[what].flatten(1).sum(1, keepdim=True))),
+            _number(from_losses(losses[what].reshape(n_draws, -1).sum(1, keepdim=True))),
             _number(Flipd(sigma, N_PROBES, seed)(bound, x, [picture.sha256])),
             averaged(losses[what][:, None]) if grid else None,
             went,
@@ -252,6 +251,19 @@ def _losses(
             else:
                 found.append(((denoised - x) / sigma).square().flatten(1).sum(1))
     return torch.cat(found).cpu()
+
+
+def _curve(
+    model: Model, x: Float[Tensor, "1 *event"], key: str, caption: str | None, sigma: float, seed: int
+) -> PictureCurve:
+    """Measure as :func:`~pointland.explanation.curve.lid_curve` does, all draws of a scale in one call."""
+    sigmas = sorted({*levels_for(model.levels), sigma})
+    found = [
+        from_losses(_losses(model, x, key, caption, one, CURVE_DRAWS, seed).reshape(CURVE_DRAWS, -1).sum(1, True))
+        for one in sigmas
+    ]
+    columns = (torch.stack(part) for part in list(zip(*found, strict=True))[:4])
+    return PictureCurve(LidCurve(torch.tensor(sigmas), *columns), None, sigma, x[0].numel())
 
 
 def _number(found: LidEstimate) -> Number:

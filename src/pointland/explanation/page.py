@@ -148,6 +148,7 @@ def _context(found: Explanation, shown: dict[str, str]) -> dict[str, Any]:
         "nearest_how": None if nearest is None else sentences.nearest_how(nearest),
         "copies": [] if nearest is None or nearest.n_near < 2 else [upright(clean(key, 120)) for key in nearest.copies],
         "n_copies": 0 if nearest is None else nearest.n_near,
+        "whose": "audited" if isinstance(found.verdict, FromRun) else "training",
         "generated": [_generated(one) for one in found.generated],
         "words": _words(found),
         "words_how": sentences.words_how(found.words_by),
@@ -181,9 +182,9 @@ def _cards(found: Explanation) -> list[dict[str, str]]:
         copies = found.nearest.n_near
         cards.append(
             {
-                "label": "Copies in training",
+                "label": "Copies in the audit" if isinstance(found.verdict, FromRun) else "Copies in training",
                 "big": f"{copies:,}",
-                "small": f"near or exact, of {counted(found.nearest.searched, 'picture')}",
+                "small": f"near or exact, of {counted(found.nearest.of, 'picture')}",
             }
         )
     match found.verdict:

@@ -96,7 +96,7 @@ def _walk(found: PictureWalk | None) -> dict[str, Any] | None:
 def _nearest(found: Nearest | None) -> dict[str, Any] | None:
     if found is None:
         return None
-    counts = {name: getattr(found, name) for name in ("searched", "unreadable", "n_exact", "n_near", "n_alike")}
+    counts = {name: getattr(found, name) for name in ("of", "searched", "unreadable", "n_exact", "n_near", "n_alike")}
     listed = {name: [_neighbor(one) for one in getattr(found, name)] for name in ("pictures", "alike")}
     return {**counts, **listed, "copies": list(found.copies)}
 

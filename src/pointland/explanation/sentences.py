@@ -46,9 +46,9 @@ def lede(found: Explanation) -> str:
         case Against() as said:
             return (
                 f"{number(said.value)} dimensions here without a caption, where half of the reference has "
-                f"{number(said.low)} to {number(said.high)}; p = {probability(said.p)}. That is for one picture asked "
-                "about once: picked out of many because it looked suspicious, it needs an audit of them all. A low "
-                "dimension is not yet proof; confirm it by generating."
+                f"{number(said.low)} to {number(said.high)} (8 draws each); p = {probability(said.p)}. "
+                "That is for one picture asked about once: picked out of many because it looked suspicious, it needs "
+                "an audit of them all. A low dimension is not yet proof; confirm it by generating."
             )
         case FromRun() as said:
             told = f"{said.column} is {number(said.value)}{'' if said.unit == '1' else ' ' + said.unit}"
@@ -56,7 +56,7 @@ def lede(found: Explanation) -> str:
                 told += f", p = {probability(said.p)}"
             if said.q is not None:
                 told += f", flagged at a false discovery rate of {percent(said.q)} or more"
-            kind = "" if said.kind is None else f" Kind: {said.kind}. " + " ".join(said.evidence)
+            kind = "" if said.kind is None else f" Kind: {said.kind} ({'; '.join(said.evidence)})."
             return f"{told}, by an audit against {counted(said.n_reference, 'picture')} {SAW}.{kind}"
     return (
         f"The model has {number(found.without.denoising_loss.value)} of {found.d:,} dimensions here. Whether that is "
@@ -141,7 +141,10 @@ def walk_said(found: PictureWalk, what: str) -> str:
 
 def nearest_how(found: Nearest) -> str:
     """Say what the training pictures hold near the picture."""
+    whole = found.searched + found.unreadable >= found.of
     others = f"{counted(found.searched, 'picture')} compared"
+    if not whole:
+        others += f", the likeliest of {found.of:,} others"
     if found.unreadable:
         others += f", {found.unreadable:,} could not be read"
     copies = (
@@ -150,6 +153,10 @@ def nearest_how(found: Nearest) -> str:
         else f"{counted(found.n_near, 'copy', 'copies')} of it among them, {found.n_exact:,} exact, itself included "
         "if it is one of them."
     )
+    if found.n_near and not whole:
+        least = "At least " if found.n_near == found.searched else ""
+        said = f"{counted(found.n_near, 'copy', 'copies')} of it among them, {found.n_exact:,} exact, beside itself."
+        copies = least + said
     more = found.n_alike - found.n_near
     alike = f" {counted(more, 'more')[:-1] if more != 1 else '1 more'} share at least half of it, place for place."
     return (

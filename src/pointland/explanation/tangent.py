@@ -73,8 +73,8 @@ def tangent_directions(
         sides: Which products; see the module's head.
 
     Raises:
-        ValueError: If ``sigma`` or ``n_steps`` is not positive, ``n`` is not from 1 to ``d``, or the blocks together
-            hold fewer than ``n`` vectors.
+        ValueError: If ``sigma`` or ``n_steps`` is not positive, ``n`` is not from 1 to ``d``, the blocks together
+            hold fewer than ``n`` vectors, or a product is not finite.
 
     Cost:
         ``p n_steps`` vjps, about ``n_steps (1 + p)`` forward passes; with ``sides="both"`` as many jvps beside them
@@ -109,6 +109,8 @@ def tangent_directions(
         block = orthonormal(block[:room] * d**0.5 + tie_breakers(len(basis), room, x), basis)
         basis, block = torch.cat([basis, block]), apply(block)
         images = torch.cat([images, block])
+    if not bool(images.isfinite().all()):
+        raise ValueError("the network's Jacobian is not finite here; load the model in float32")
     small = torch.einsum("ibd,jbd->bij", basis, images)
     values, turn = torch.linalg.eigh((small + small.mT) / 2)
     values, turn = values.flip(-1)[:, :n], turn.flip(-1)[..., :n]

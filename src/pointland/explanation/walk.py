@@ -14,6 +14,7 @@ What a walk did is measured against :math:`y(0)`, the same denoising without a s
 denoising alone moves a point of a wide manifold towards the middle of what is likely there.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -88,7 +89,7 @@ def steps_of(n: int, reach: float = REACH) -> tuple[float, ...]:
     """Return ``n - 1`` even steps from ``-reach`` to ``reach``, without the 0 in their middle.
 
     Raises:
-        ValueError: If ``n`` is even or below 3, or ``reach`` is not positive.
+        ValueError: If ``n`` is even or below 3, or ``reach`` is not positive and finite.
 
     Example:
         >>> steps_of(5)
@@ -96,8 +97,8 @@ def steps_of(n: int, reach: float = REACH) -> tuple[float, ...]:
     """
     if n < 3 or n % 2 == 0:
         raise ValueError(f"a walk takes an odd number of steps, 3 or more, with no step in the middle; got {n}")
-    if not reach > 0:
-        raise ValueError(f"the reach of a walk must be positive, got {reach}")
+    if not 0 < reach < math.inf:
+        raise ValueError(f"the reach of a walk must be positive and finite, got {reach}")
     half = n // 2
     return tuple(reach * i / half for i in range(-half, half + 1) if i)
 
@@ -133,7 +134,10 @@ class PictureWalk:
 
     @property
     def kept(self) -> float:
-        """Share of the steps' own change that denoising leaves: near 0 at a memorized point."""
+        """Share of the steps' own change that denoising leaves: near 0 at a memorized point.
+
+        NaN where the steps are too short to change a pixel.
+        """
         return float(self.change.mean() / self.stepped.mean())
 
     @property
