@@ -1,10 +1,15 @@
-"""The report under axe, an accessibility checker, in light and in dark, with its dialogs closed and open."""
+"""The report and explain pages under axe, an accessibility checker, in light and dark, dialogs closed and open."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import pytest
+import torch
+from PIL import Image
 
 from browser.pages import Reports
+from models import ExactModel, Shrink
+from pointland.explanation import explain, write_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -52,4 +57,20 @@ def test_axe_finds_what_is_broken(browser: "Browser", reports: Reports) -> None:
     found = violations(page)
     for rule in ("heading-order", "svg-img-alt", "color-contrast", "image-alt", "region"):
         assert rule in found
+    page.close()
+
+
+def test_axe_finds_nothing_on_an_explain_page_and_it_fits_a_telephone(browser: "Browser", tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (4, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    for i, one in enumerate(images):
+        Image.fromarray(one.permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
+    model = ExactModel(Shrink().encode(images))
+    found = explain(model, tmp_path / "0.png", caption="a", train=tmp_path, sigma=0.3, n_draws=2, n_directions=2)
+    page = browser.new_page(viewport={"width": 390, "height": 800}, reduced_motion="reduce")
+    page.goto(write_page(found, tmp_path / "out").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+    for scheme in schemes:
+        page.emulate_media(color_scheme=scheme)
+        assert violations(page, {}, TAGS if scheme == "light" else ["color-contrast"]) == ""
     page.close()

@@ -81,6 +81,7 @@ def extract(
 
 
 def model_source(run: Path, record: dict[str, Any]) -> str:
+    """Return where the audited model is now: what the record names, if it is still there."""
     from pointland.demo import MINIATURE
 
     source = record.get("model_source")
