@@ -52,7 +52,7 @@ def sides(planted: Planted, seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng((seed, 11))
     stream = np.repeat(np.arange(len(planted.copies)), planted.copies)
     unseen = np.flatnonzero(np.isin(np.array(planted.groups), ("held_out", "disjoint")))
-    return np.unique(rng.choice(stream, n, replace=False)), rng.choice(unseen, n, replace=False)
+    return np.unique(rng.choice(stream, min(n, len(stream)), replace=False)), rng.choice(unseen, n, replace=False)
 
 
 def distances(model: Model, planted: Planted, places: np.ndarray, draws: int) -> np.ndarray:

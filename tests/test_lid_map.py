@@ -139,6 +139,23 @@ def test_decoded_draws_keep_the_sum_and_the_frozen_half() -> None:
     assert bool(alone.stderr.isnan().all())
 
 
+def halves(x: Tensor) -> Tensor:
+    """A decoder that shows the first channel in the left pixel of every cell, the second in the right one."""
+    wide = torch.stack([x[:, 0], x[:, 1]], -1).flatten(2).repeat_interleave(2, 1)
+    return (wide * 60 + 128).round().clamp(0, 255).to(torch.uint8)[:, None].repeat(1, 3, 1, 1)
+
+
+def test_decoded_draws_see_within_a_cell_with_an_honest_error() -> None:
+    variances = torch.zeros(2, 2, 2)
+    variances[0] = 1.0  # what the left pixels show is free, what the right ones show is frozen
+    model, sigma = exact.gaussian(torch.diag(variances.flatten())), torch.tensor([0.5])
+    x = model.sample(1, 0).reshape(1, 2, 2, 2).expand(60, -1, -1, -1)
+    found = decoded_map(halves, model, x, sigma, noises=draws.normal(x, [str(i) for i in range(60)], 8, 0))
+    assert float(found.value[..., 0::2].sum()) > 2 * float(found.value[..., 1::2].sum())
+    spread, claimed = (float(one.mean().sqrt()) for one in (found.value.var(0), found.stderr.square()))
+    assert claimed == pytest.approx(spread, rel=0.3)  # a jackknife of 8 is somewhat too large
+
+
 def test_what_a_caption_froze_has_the_error_of_differences() -> None:
     model, _ = frozen_left()
     x, keys = points(model, 2)

@@ -110,6 +110,30 @@ def test_the_interval_holds_the_true_gap_as_often_as_it_says() -> None:
     assert ends[0].high - ends[0].low < 0.4 * (plain.high - plain.low)  # what pictures differ by anyway is out
 
 
+def test_a_few_pictures_are_judged_with_their_leverage() -> None:
+    rng, few = np.random.default_rng(3), np.r_[0:8, 60:68]
+    ends = []
+    for _ in range(1000):
+        values, levels = simulated(rng, 3)
+        ends.append(compared(values[few], TRAINED[few], [level[few] for level in levels]))
+    assert sum(one.low < 3 < one.high for one in ends) / 1000 > 0.93  # without leverage 0.90
+
+
+def test_trainings_without_memorization_are_alarmed_at_most_at_the_rate() -> None:
+    rng, rate, n = np.random.default_rng(4), 0.4, 150
+    complexity = np.linspace(5, 6, 120)
+    alarmed = 0
+    for _ in range(n):
+        own, readings = rng.normal(100, 20, 120), list[Reading]()
+        for step in (100, 200, 400, 800):
+            own = own + rng.normal(0, 20, 120)
+            lids = (rounded(own[TRAINED]), rounded(own[~TRAINED]))
+            readings.append(reading_of(step, lids, complexity, readings, rate))
+        alarmed += any(one.alarm for one in readings)
+    assert sum(one.level for one in readings) == pytest.approx(rate * (1 - 1 / 5))
+    assert alarmed / n <= rate + 3 * (rate * (1 - rate) / n) ** 0.5
+
+
 def _split(made: tuple[np.ndarray, list[np.ndarray]]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     return made[0], TRAINED, made[1]
 
@@ -173,8 +197,20 @@ def test_tensors_images_and_folders_are_the_same_pictures(tmp_path: Path) -> Non
     of_tensors = Monitor(**made).read(1, model)
     of_images = Monitor(images["train"], images["held_out"]).read(1, model)
     assert timeless(of_tensors, of_images)
-    of_folders = Monitor(tmp_path / "train", str(tmp_path / "held_out")).read(1, model)
+    with_broken = Monitor(tmp_path / "train", str(tmp_path / "held_out"))
+    of_folders = with_broken.read(1, model)
+    assert list(with_broken.unread) == ["broken.png"]
     assert of_folders.held_out == pytest.approx(of_tensors.held_out, abs=3)  # other names, other draws
+
+
+def test_the_smaller_of_two_p_values_counts_twice() -> None:
+    values, levels = simulated(np.random.default_rng(5), 1)
+    own = levels[1] - levels[1].min() + 1.0
+    first = reading_of(100, (rounded(own[TRAINED]), rounded(own[~TRAINED])), levels[0], [], 0.05)
+    now = (rounded(values[TRAINED]), rounded(values[~TRAINED]))
+    second = reading_of(200, now, levels[0], [first], 0.05)
+    both = compared(values, TRAINED, levels[:1]).p, compared(values, TRAINED, [levels[0], own]).p
+    assert second.p == pytest.approx(min(1, 2 * min(both)), rel=1e-3)  # dimensions are kept to six digits
 
 
 def test_a_record_is_continued_also_after_a_kill(tmp_path: Path) -> None:

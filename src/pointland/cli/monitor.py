@@ -78,6 +78,10 @@ def monitor(
         )
     console = Console()
     console.print(table)
+    if not left:
+        console.print(f"Nothing new: all {len(found)} steps are in the record. Another training needs another --out.")
+    for key, reason in watching.unread.items():
+        console.print(Text(f"Not read: {upright(clean(key))}: {upright(clean(reason))}"), soft_wrap=True)
     (out / CHART).write_text(as_svg(watching.readings), encoding="utf-8")
     if watching.alarmed is None:
         console.print(f"No alarm: no sign that the {len(found)} checkpoints know training pictures from others.")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pointland.explanation.walk import PictureWalk
     from pointland.lid.estimate import LidEstimate
 
+N_DIRECTIONS, N_DENOISE = 8, 12
 FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -19,12 +20,12 @@ def walk(
     image: Annotated[Path, typer.Argument(help="The picture to walk from.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture of the walk: .png, .jpg or .webp, a new file.")],
     caption: Annotated[str | None, typer.Option(help="Walk under this caption; without one by default.")] = None,
-    directions: Annotated[int, typer.Option(min=1, help="Leading tangent directions, a row each.")] = 8,
+    directions: Annotated[int, typer.Option(min=1, help="Leading tangent directions, a row each.")] = N_DIRECTIONS,
     steps: Annotated[int, typer.Option(min=3, help="Pictures in a row, an odd number; no step in the middle.")] = 7,
     reach: Annotated[
         float, typer.Option(help="Longest step; 1 is as long as the noise of that sigma: sigma times root d.")
     ] = 1.0,
-    denoise: Annotated[int, typer.Option(min=1, help="How often a step is denoised.")] = 12,
+    denoise: Annotated[int, typer.Option(min=1, help="How often a step is denoised.")] = N_DENOISE,
     sigma: Annotated[float | None, typer.Option(help="Noise scale; the paper's 0.34 by default.")] = None,
     like: Annotated[
         Path | None, typer.Option(help="Folder of pictures from which sigma is chosen as an audit chooses it.")
@@ -81,7 +82,9 @@ def walk(
         lid = DenoisingLoss(level, seed=seed)(loaded.given([caption]), x, [picture.sha256])
     sheet = as_picture(found, image.name)
     write_whole(out, lambda to: sheet.save(to, "JPEG" if out.suffix.lower() in (".jpg", ".jpeg") else out.suffix[1:]))
-    _print(found, lid, x[0].numel(), Console())
+    _print(
+        found, lid, x[0].numel(), Console(), usual=denoise >= N_DENOISE and reach <= 1 and directions <= N_DIRECTIONS
+    )
     errors.print(Text(f"Written: {out}"))
 
 
@@ -94,7 +97,7 @@ def _check_out(out: Path) -> None:
         raise FileNotFoundError(f"{out.parent} does not exist; make the folder of --out first")
 
 
-def _print(found: "PictureWalk", lid: "LidEstimate", d: int, console: "Console") -> None:
+def _print(found: "PictureWalk", lid: "LidEstimate", d: int, console: "Console", *, usual: bool) -> None:
     from rich import box
     from rich.table import Table
 
@@ -116,7 +119,9 @@ def _print(found: "PictureWalk", lid: "LidEstimate", d: int, console: "Console")
     if not float(found.stepped.max()):
         console.print("Steps are too short to change a pixel: nothing is said of this picture. Take a larger --reach.")
         return
-    if found.kept < STILL:
+    if not usual:  # the shares are measured near the defaults alone
+        told = "docs/walks.md says how to read it at the default settings"
+    elif found.kept < STILL:
         told = "steps are taken back: the model has one picture to give here, as it has of a memorized or a plain one"
     elif found.kept < MOVED:
         told = "steps are kept in part"

@@ -34,12 +34,20 @@ class PictureCurve:
         flipd: FLIPD at the same levels, or ``None``.
         sigma: The scale that is marked.
         d: Dimensions of the model's space.
+
+    Raises:
+        ValueError: If a value is not finite, as where half precision overflows.
     """
 
     loss: LidCurve
     flipd: LidCurve | None
     sigma: float
     d: int
+
+    def __post_init__(self) -> None:
+        curves = [curve for curve in (self.loss, self.flipd) if curve is not None]
+        if not all(bool(curve.values.isfinite().all()) for curve in curves):
+            raise ValueError("the network's output is not finite at some scale; load the model in float32")
 
     def record(self) -> dict[str, object]:
         """Return the numbers for JSON."""
@@ -107,6 +115,9 @@ def lid_curve(
         n_draws: Of the denoising loss, a scale.
         n_probes: Of FLIPD, a scale; 0 leaves FLIPD out.
         seed: Of all draws.
+
+    Raises:
+        ValueError: If the network's output is not finite.
 
     Cost:
         ``n_draws`` forward passes a scale, and with FLIPD ``1 + n_probes`` more.

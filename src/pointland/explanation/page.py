@@ -130,7 +130,7 @@ def _context(found: Explanation, shown: dict[str, str]) -> dict[str, Any]:
             {
                 "picture": shown[f"walk-{what}"],
                 "alt": f"Walk {WHAT[what]}: {counted(len(walk.pictures), 'direction')}, a row each, steps from "
-                f"{min(walk.steps):g} to {max(walk.steps):g}; {percent(max(walk.kept, 0.0))} of the steps is left.",
+                f"{min(walk.steps):g} to {max(walk.steps):g}; {sentences.kept_said(walk)} of the steps is left.",
                 "title": WHAT[what].capitalize(),
                 "words": sentences.walk_said(walk, WHAT[what]),
             }
@@ -175,7 +175,7 @@ def _cards(found: Explanation) -> list[dict[str, str]]:
             {
                 "label": "Free directions",
                 "big": f"{walk.free} of {len(walk.pictures)}",
-                "small": f"looked at have an eigenvalue above ½; {percent(max(walk.kept, 0.0))} of a step is left",
+                "small": f"looked at have an eigenvalue above ½; {sentences.kept_said(walk)} of a step is left",
             }
         )
     if found.nearest is not None:

@@ -87,7 +87,7 @@ def _walk(found: PictureWalk | None) -> dict[str, Any] | None:
         "steps": list(found.steps),
         "change": found.change.tolist(),
         "stepped": found.stepped.tolist(),
-        "kept": found.kept,
+        "kept": None if math.isnan(found.kept) else found.kept,
         "drift": found.drift,
         "free": found.free,
     }

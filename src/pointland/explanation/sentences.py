@@ -124,17 +124,22 @@ def walk_how(found: PictureWalk) -> str:
     )
 
 
+def kept_said(found: PictureWalk) -> str:
+    """Say which share of a walk's steps is kept; steps that change no pixel have none."""
+    return "an unknown share" if math.isnan(found.kept) else percent(max(found.kept, 0.0))
+
+
 def walk_said(found: PictureWalk, what: str) -> str:
     """Say what a walk did."""
     told = (
         "The steps are taken back: the model has one picture to give here."
         if found.kept < STILL
         else "The steps are kept in part."
-        if found.kept < MOVED
+        if not found.kept >= MOVED
         else "The walk moves: the model has a family of pictures to give here."
     )
     return (
-        f"{what[0].upper()}{what[1:]}, {percent(max(found.kept, 0.0))} of what the steps change is left after "
+        f"{what[0].upper()}{what[1:]}, {kept_said(found)} of what the steps change is left after "
         f"denoising, {float(found.change.mean()):.2g} gray levels of 255 a pixel. {told}"
     )
 

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from pointland.lid.denoising_loss import DenoisingLoss
 from pointland.lid.scale import PAPER_SIGMA
 from pointland.model import Model
-from pointland.monitoring.probes import Given, Probes, check_apart, probes
+from pointland.monitoring.probes import Given, Probes, check_apart, identity_of, probes
 from pointland.monitoring.reading import Reading, fallen, reading_of, rounded
 from pointland.monitoring.watched import device_of, evaluating, model_of
 
@@ -108,6 +108,7 @@ class Monitor:
         self.sigma, self.n_draws, self.rate, self.captioned, self.seed = sigma, n_draws, rate, captioned, seed
         self._given = train, held_out
         self._probes: tuple[Probes, Probes] | None = None
+        self._pictures: str | None = None  # of the record's settings, or of what was read
         self._record = None if record is None else Path(record)
         if self._record is not None and not self._record.parent.is_dir():
             raise FileNotFoundError(f"{self._record.parent} does not exist; make the folder of the record first")
@@ -130,6 +131,11 @@ class Monitor:
         alarmed = self.alarmed
         before = [reading.step for reading in self.readings if alarmed is not None and reading.step < alarmed.step]
         return before[-1] if before else None
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """Reasons by key for probe pictures that could not be read; nothing before the first reading."""
+        return {key: reason for side in self._probes or () for key, reason in side.unread.items()}
 
     def lost(self, n: int = 10) -> list[tuple[str, float]]:
         """Return the training pictures that lost the most dimensions, with how many more than held-out ones did.
@@ -163,8 +169,8 @@ class Monitor:
 
         Raises:
             TypeError: If it is no model.
-            ValueError: If the pictures cannot be read, are too few, are the same on both sides, or the model has no
-                finite value for most of them.
+            ValueError: If the pictures cannot be read, are too few, are the same on both sides or not those of the
+                record, or the model has no finite value for most of them.
         """
         return self.read(step, model) if self.is_due(step) else None
 
@@ -176,11 +182,12 @@ class Monitor:
         Raises:
             ValueError: If it lies before the last step read.
         """
-        for known_reading in self.readings:
-            if known_reading.step == step:
-                return known_reading
+        if (done := next((reading for reading in self.readings if reading.step == step), None)) is not None:
+            return done
         if self.readings and step < self.readings[-1].step:
-            raise ValueError(f"step {step} lies before the last one read, {self.readings[-1].step}; read in their order")
+            raise ValueError(
+                f"step {step} lies before the last one read, {self.readings[-1].step}; read in their order"
+            )
         started = time.perf_counter()
         known = model_of(model, self.pipeline)
         with evaluating(known):
@@ -190,6 +197,7 @@ class Monitor:
                 check_apart(train, held_out)
                 if self.captioned and not any(train.captions + held_out.captions):
                     raise ValueError("captioned, but no picture has a caption; give a source that has them")
+                self._pictures = self._checked(identity_of(train, held_out))
                 self._probes = train, held_out
             lids = tuple(rounded(self._lids(one, known)) for one in self._probes)
         complexity = np.concatenate([one.complexity for one in self._probes])
@@ -198,6 +206,11 @@ class Monitor:
         )
         self._keep(reading)
         return reading
+
+    def _checked(self, pictures: str) -> str:
+        if self._pictures not in (None, pictures):
+            raise ValueError("the record was made with other pictures; choose another file, or the same pictures")
+        return pictures
 
     def _lids(self, followed: Probes, model: Model) -> NDArray[np.float64]:
         estimator = DenoisingLoss(model.levels.nearest(self.sigma).sigma, self.n_draws, self.seed)
@@ -210,7 +223,9 @@ class Monitor:
 
     def _keep(self, reading: Reading) -> None:
         if self._record is not None:
-            lines = [asdict(reading)] if self.readings else [self.settings, asdict(reading)]
+            lines = (
+                [asdict(reading)] if self.readings else [self.settings | {"pictures": self._pictures}, asdict(reading)]
+            )
             with self._record.open("a", encoding="utf-8") as stream:
                 stream.writelines(json.dumps(line) + "\n" for line in lines)
         self.readings.append(reading)
@@ -228,6 +243,7 @@ class Monitor:
             found = [Reading(**line | {"lids": tuple(map(tuple, line["lids"]))}) for line in lines]
             if not isinstance(settings, dict):
                 raise TypeError("its first line holds no settings")
+            self._pictures = settings.pop("pictures", None)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{record.name} is no record of a monitor ({error}); choose another file") from error
         if settings != self.settings:

@@ -1,5 +1,6 @@
 """The pictures that a monitor follows: read and encoded once, kept as points of the model's space."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ class Probes:
         pixels: As the model sees them, shape ``(n, 3, h, w)``.
         x: The same in model space, float32, shape ``(n, *event)``.
         complexity: Logarithm of the bytes each takes as a PNG.
+        unread: Reasons by key for pictures that could not be read.
     """
 
     keys: list[str]
@@ -38,6 +40,7 @@ class Probes:
     pixels: UInt8[Tensor, "n 3 h w"]
     x: Float[Tensor, "n *event"]
     complexity: Float[np.ndarray, " n"]
+    unread: dict[str, str]
 
 
 def probes(name: str, given: Given, codec: Codec, batch_size: int) -> Probes:
@@ -54,6 +57,7 @@ def probes(name: str, given: Given, codec: Codec, batch_size: int) -> Probes:
         ValueError: If a tensor has another type or shape, fewer than 8 pictures can be read, or one cannot be encoded.
     """
     captions: list[str | None]
+    unread: dict[str, str] = {}
     if isinstance(given, Tensor):
         wanted = (3, *codec.size)
         if given.dtype != torch.uint8 or tuple(given.shape[1:]) != wanted:
@@ -70,14 +74,16 @@ def probes(name: str, given: Given, codec: Codec, batch_size: int) -> Probes:
         pixels = torch.from_numpy(np.stack(fitted)) if fitted else torch.empty(0, 3, *codec.size, dtype=torch.uint8)
     else:
         source = open_source(given)
-        read = [(item, one) for item, one in pictures(source, source.items(), codec.size) if isinstance(one, Picture)]
+        opened = list(pictures(source, source.items(), codec.size))
+        read = [(item, one) for item, one in opened if isinstance(one, Picture)]
+        unread = {item.key: str(one) for item, one in opened if not isinstance(one, Picture)}
         keys, captions = [item.key for item, _ in read], [item.caption for item, _ in read]
         pixels = torch.from_numpy(np.stack([one.pixels for _, one in read] or [np.empty((3, *codec.size), np.uint8)]))
     if len(keys) < FEWEST:
         raise ValueError(f"{name}: {len(keys)} pictures can be read; a monitor needs {FEWEST}, better some hundreds")
     x = torch.cat([codec.encode(part) for part in torch.split(pixels, batch_size)])
     complexity = np.log([float(png_bytes(one)) for one in pixels.numpy()])
-    return Probes(keys, captions, pixels, check_encoded(x), complexity)
+    return Probes(keys, captions, pixels, check_encoded(x), complexity, unread)
 
 
 def check_apart(train: Probes, held_out: Probes) -> None:
@@ -93,6 +99,15 @@ def check_apart(train: Probes, held_out: Probes) -> None:
             f"{len(both)} held-out pictures are training pictures too, the first is {both[0]}; hold out pictures that "
             "are never trained on"
         )
+
+
+def identity_of(train: Probes, held_out: Probes) -> str:
+    """Return a SHA-256 over what decides a reading beside model and settings: pictures, their names and captions."""
+    digest = hashlib.sha256()
+    for side in (train, held_out):
+        digest.update(repr((tuple(side.pixels.shape), side.keys, side.captions)).encode("utf-8", "backslashreplace"))
+        digest.update(side.pixels.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _fitted(name: str, image: object, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -12,6 +12,15 @@ from pointland.model import Model
 from pointland.models.diffusers.families import from_pipeline
 from pointland.models.origin import Origin
 
+WRAPPERS = {  # by name, since not all are installed everywhere: where each has what it wraps
+    "AveragedModel": "module",
+    "DataParallel": "module",
+    "DeepSpeedEngine": "module",
+    "DistributedDataParallel": "module",
+    "FullyShardedDataParallel": "module",
+    "OptimizedModule": "_orig_mod",
+}
+
 
 def model_of(given: Any, pipeline: Any = None) -> Model:
     """Make a model of what is trained; nothing is copied, so that it is always the training's present state.
@@ -42,11 +51,8 @@ def model_of(given: Any, pipeline: Any = None) -> Model:
 
 def unwrapped(module: nn.Module) -> nn.Module:
     """Return the module inside wrappers of parallel training and of ``torch.compile``."""
-    for name in ("_orig_mod", "module"):
-        inner = getattr(module, name, None)
-        if isinstance(inner, nn.Module):
-            return unwrapped(inner)
-    return module
+    inner = getattr(module, WRAPPERS.get(type(module).__name__, ""), None)
+    return unwrapped(inner) if isinstance(inner, nn.Module) else module
 
 
 def with_network(model: Model, network: nn.Module) -> Model:
