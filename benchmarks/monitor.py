@@ -34,6 +34,7 @@ from pointland.lid.scale import PAPER_SIGMA
 from pointland.metrics.png_size import png_bytes
 from pointland.model import Model
 from pointland.monitoring import Monitor, Reading
+from pointland.monitoring.drawing import as_svg
 from pointland.monitoring.reading import reading_of
 
 PROBES, PER_CAPTION, FREE = 256, 4, 64
@@ -187,8 +188,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--trainings", type=Path, default=Path("build/monitor"))
     parser.add_argument("--only", nargs="*", help="names of trainings")
+    parser.add_argument(
+        "--chart", type=Path, help="draw the readings of planted-1 into this SVG file, and nothing else"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     settings = parser.parse_args()
+    if settings.chart:
+        record = settings.trainings / "planted-1" / f"readings-{SIGMAS[0]:g}.jsonl"
+        settings.chart.write_text(as_svg(Monitor([], [], sigma=SIGMAS[0], record=record).readings), encoding="utf-8")
+        return
     torch.set_num_threads(1)
     dealt = plant(settings.data)
     runs = {f"planted-{seed}": (redealt(dealt, seed), seed) for seed in SEEDS}

@@ -132,5 +132,5 @@ class Explanation:
 
     @property
     def sides(self) -> dict[str, Side]:
-        """Return what was measured by condition: ``unconditional``, and ``conditional`` if there is a caption."""
+        """What was measured, by condition (``unconditional``, and ``conditional`` if there is a caption)."""
         return {"unconditional": self.without} | ({} if self.under is None else {"conditional": self.under})

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pointland.experiments.axes import BLUE, GRAY, ORANGE, RED, Panel, legend, line, page, text
 from pointland.monitoring.reading import Reading
 
-WIDE, HIGH = 760, 300
+WIDE, HIGH = 760, 322
 
 
 def as_svg(readings: Sequence[Reading]) -> str:
@@ -27,8 +27,8 @@ def as_svg(readings: Sequence[Reading]) -> str:
         lids.frame("Mean LID (dimensions)", "step", "LID", _ticks(*across), _ticks(0, most)),
         lids.line([(one.step, one.held_out) for one in readings], BLUE, 2),
         lids.line([(one.step, one.train) for one in readings], ORANGE, 2, "6 3"),
-        legend(80, 285, [(BLUE, "held out")]),
-        legend(180, 285, [(ORANGE, "trained on (dashed)")]),
+        legend(80, 308, [(BLUE, "held out")]),
+        legend(180, 308, [(ORANGE, "trained on (dashed)")]),
         gaps.frame("Gap and 95 % interval (dimensions)", "step", "gap", _ticks(*across), _ticks(low, high)),
         gaps.line([(across[0], 0), (across[1], 0)], GRAY, 1, "4 3"),
         gaps.intervals([(one.step, one.low, one.high) for one in readings], BLUE),
@@ -40,7 +40,7 @@ def as_svg(readings: Sequence[Reading]) -> str:
         x = gaps.at(alarmed.step, 0)[0]
         parts.append(line([(x, 40), (x, 240)], RED, 1.2, "2 3"))
     told = f"first alarm at step {alarmed.step:,} (crosses: alarmed)" if alarmed else "no alarm"
-    parts.append(text(595, 285, told, color=RED if alarmed else GRAY))
+    parts.append(text(595, 308, told, color=RED if alarmed else GRAY))
     return page(WIDE, HIGH, f"LID along a training of {len(readings)} readings; {told}", *parts)
 
 
