@@ -76,7 +76,7 @@ class Moved(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("/tmp/walks"), help="where pictures go")
+    parser.add_argument("--work", type=Path, default=Path("build/walks"), help="where pictures go")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/walks.json"))
     parser.add_argument("--picture", type=Path, help="draw the walk of a copied picture beside that of a unique one")
     settings = parser.parse_args()
