@@ -5,7 +5,6 @@ all but the page's own style, named by its hash, and pictures inside the page.
 """
 
 import base64
-import hashlib
 import io
 import math
 from pathlib import Path
@@ -28,6 +27,7 @@ from pointland.explanation.map_picture import map_png
 from pointland.explanation.record import record
 from pointland.explanation.walk_picture import as_picture
 from pointland.report.axes import path, scale
+from pointland.report.html import asset, integrity
 from pointland.report.words import clean, counted, level, number, percent, private, probability, upright
 
 PAGE, RECORD = "index.html", "explanation.json"
@@ -99,10 +99,10 @@ def render(found: Explanation, drawn: dict[str, bytes] | None = None, *, back: s
         back: A relative link to the report that the page belongs to.
     """
     environment = _environment()
-    css = "\n".join(_asset(environment, name) for name in ("report.css", "explain.css"))
+    css = "\n".join(asset(environment, name) for name in ("report.css", "explain.css"))
     shown = {name: _embedded(data) for name, data in (drawings(found) if drawn is None else drawn).items()}
     return environment.get_template("explain.html.j2").render(
-        css=Markup(css), css_hash=_hash(css), back=back, **_context(found, shown)
+        css=Markup(css), css_hash=integrity(css), back=back, **_context(found, shown)
     )
 
 
@@ -361,14 +361,3 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def _asset(environment: jinja2.Environment, name: str) -> str:
-    loader = environment.loader
-    if loader is None:
-        raise RuntimeError("the templates of the explain page are not installed")
-    return loader.get_source(environment, name)[0]
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

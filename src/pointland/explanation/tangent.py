@@ -15,7 +15,6 @@ As in :mod:`pointland.lid.spectrum`, what is antisymmetric in a network's Jacobi
 :math:`J^\top v` alone, through every attention kernel, or, with ``sides="both"``, :math:`(J + J^\top) v / 2`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,8 +25,8 @@ from torch import Tensor
 from pointland import draws
 from pointland.denoiser import Denoiser
 from pointland.lid.flipd import check_sigma
-from pointland.lid.jacobian_spectrum import flat_products, orthonormal, tie_breakers
-from pointland.lid.spectrum import Sides
+from pointland.lid.jacobian_spectrum import orthonormal, tie_breakers
+from pointland.lid.spectrum import Sides, symmetric_products
 
 
 class Tangent(NamedTuple):
@@ -98,7 +97,7 @@ def tangent_directions(
         raise ValueError(f"points of {d} dimensions have 1 to {d} directions, got n {n}")
     if n_steps < 1 or min(wide * n_steps, d) < n:
         raise ValueError(f"{n_steps} blocks of {wide} vectors cannot hold {n} directions; pass more probes or n_steps")
-    apply = _products(denoise, x, sigma, sides)
+    apply = symmetric_products(denoise, x, sigma, sides)
     basis = images = torch.empty(0, len(x), d, dtype=torch.float64, device=x.device)
     block = probes.flatten(2).double()
     for _ in range(n_steps):
@@ -145,13 +144,3 @@ class TangentDirections:
         sigma = torch.tensor([self.sigma], dtype=x.dtype, device=x.device)
         probes = draws.normal(x, keys, min(self.n + self.n_more, x[0].numel()), self.seed)
         return tangent_directions(denoise, x, sigma, n=self.n, probes=probes, n_steps=self.n_steps, sides=self.sides)
-
-
-def _products(
-    denoise: Denoiser, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"], sides: Sides
-) -> Callable[[Float[Tensor, "n b d"]], Float[Tensor, "n b d"]]:
-    transposed = flat_products(denoise, x, sigma, "vjp")
-    if sides == "one":
-        return transposed
-    straight = flat_products(denoise, x, sigma, "jvp")
-    return lambda vectors: (transposed(vectors) + straight(vectors)) / 2

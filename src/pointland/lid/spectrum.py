@@ -134,16 +134,23 @@ def quadrature(
     Arguments and cost as for :func:`filtered_spectrum`; ``first`` are the products of the probes themselves where they
     are there already (FLIPD's), which saves the first step.
     """
-    transposed, straight = flat_products(denoise, x, sigma, "vjp"), flat_products(denoise, x, sigma, "jvp")
-
-    def averaged(vectors: Float[Tensor, "n b d"]) -> Float[Tensor, "n b d"]:
-        return (transposed(vectors) + straight(vectors)) / 2
-
+    apply = symmetric_products(denoise, x, sigma, sides)
     start = probes.flatten(2).double()
     known = None if first is None else first.flatten(2).double()
-    projected = _krylov(averaged if sides == "both" else transposed, start, min(n_steps, start.shape[-1]), known)
+    projected = _krylov(apply, start, min(n_steps, start.shape[-1]), known)
     nodes, vectors = torch.linalg.eigh((projected + projected.mT) / 2)
     return Quadrature(nodes, vectors[..., 0, :].square() * start.square().sum(-1, keepdim=True))
+
+
+def symmetric_products(
+    denoise: Denoiser, x: Float[Tensor, "b *event"], sigma: Float[Tensor, "#b"], sides: Sides
+) -> Callable[[Float[Tensor, "n b d"]], Float[Tensor, "n b d"]]:
+    """Return products with the Jacobian's symmetric part, or with its transpose alone; see the module's head."""
+    transposed = flat_products(denoise, x, sigma, "vjp")
+    if sides == "one":
+        return transposed
+    straight = flat_products(denoise, x, sigma, "jvp")
+    return lambda vectors: (transposed(vectors) + straight(vectors)) / 2
 
 
 def from_quadrature(

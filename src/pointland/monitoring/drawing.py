@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pointland.experiments.axes import BLUE, GRAY, ORANGE, RED, Panel, legend, line, page, text
-from pointland.monitoring.reading import Reading
+from pointland.monitoring.reading import Reading, first_alarm
 
 WIDE, HIGH = 760, 322
 
@@ -35,7 +35,7 @@ def as_svg(readings: Sequence[Reading]) -> str:
         gaps.dots([(one.step, one.gap) for one in readings if not one.alarm], BLUE, 3),
         gaps.crosses([(one.step, one.gap) for one in readings if one.alarm], RED, 5),
     ]
-    alarmed = next((one for one in readings if one.alarm), None)
+    alarmed = first_alarm(readings)
     if alarmed:
         x = gaps.at(alarmed.step, 0)[0]
         parts.append(line([(x, 40), (x, 240)], RED, 1.2, "2 3"))

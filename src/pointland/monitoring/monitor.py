@@ -41,7 +41,7 @@ from pointland.lid.denoising_loss import DenoisingLoss
 from pointland.lid.scale import PAPER_SIGMA
 from pointland.model import Model
 from pointland.monitoring.probes import Given, Probes, check_apart, identity_of, probes
-from pointland.monitoring.reading import Reading, fallen, reading_of, rounded
+from pointland.monitoring.reading import Reading, fallen, first_alarm, reading_of, rounded
 from pointland.monitoring.watched import device_of, evaluating, model_of
 
 Log = Callable[[dict[str, float], int], object]
@@ -123,7 +123,7 @@ class Monitor:
     @property
     def alarmed(self) -> Reading | None:
         """The first reading that alarmed."""
-        return next((reading for reading in self.readings if reading.alarm), None)
+        return first_alarm(self.readings)
 
     @property
     def recommended_step(self) -> int | None:

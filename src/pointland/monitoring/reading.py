@@ -120,6 +120,11 @@ def reading_of(
     )
 
 
+def first_alarm(readings: Sequence[Reading]) -> Reading | None:
+    """Return the first reading that alarmed, if one did."""
+    return next((reading for reading in readings if reading.alarm), None)
+
+
 def halfway(step: int, earlier: Sequence[Reading]) -> Reading | None:
     """Return the last reading in the first half of the training so far, if there is one."""
     return next((one for one in reversed(earlier) if 2 * one.step <= step), None)

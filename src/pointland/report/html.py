@@ -34,10 +34,10 @@ def render_html(summary: Summary, pictures: Mapping[str, str]) -> str:
     """
     environment = _environment()
     template = environment.get_template("report.html.j2")
-    css = _asset(environment, "report.css")
-    js = '"use strict";\n(() => {\n' + "\n".join(_asset(environment, name) for name in SCRIPTS) + "})();\n"
+    css = asset(environment, "report.css")
+    js = '"use strict";\n(() => {\n' + "\n".join(asset(environment, name) for name in SCRIPTS) + "})();\n"
     context = page_of(summary, pictures)
-    context |= {"css": Markup(css), "js": Markup(js), "css_hash": _hash(css), "js_hash": _hash(js)}
+    context |= {"css": Markup(css), "js": Markup(js), "css_hash": integrity(css), "js_hash": integrity(js)}
     rows = context["rows"]
     wanted = [row["thumb"] for row in rows]
     for row in rows:
@@ -81,13 +81,14 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _asset(environment: jinja2.Environment, name: str) -> str:
-    """Return a file of the templates as it stands."""
+def asset(environment: jinja2.Environment, name: str) -> str:
+    """Return a file of the templates as it stands: a style or a script."""
     loader = environment.loader
     if loader is None:
-        raise RuntimeError("the templates of the report are not installed")
+        raise RuntimeError("the templates are not installed")
     return loader.get_source(environment, name)[0]
 
 
-def _hash(text: str) -> str:
+def integrity(text: str) -> str:
+    """Return what a content security policy names an inline script or style by."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
